@@ -1,0 +1,203 @@
+"""Configuration of one accelerator: every size the generator, the compiler and the cycle model need.
+
+A configuration is a frozen dataclass, validated on creation, JSON in and out. Two configurations with
+equal `hash32` run each other's programs; the device checks that number before it accepts a program.
+"""
+
+import dataclasses
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ..golden.errors import DipoleError
+
+__all__ = ["Config", "ConfigError", "PRESETS", "load_config"]
+
+
+class ConfigError(DipoleError):
+    """A configuration that no hardware can be built from; the message names the field and its value."""
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes of one accelerator.
+
+    The array has `rows` x `columns` processing elements (PEs). Each multiplies `lanes` activations of
+    `planes` bit planes with `lanes` weights of one bit plane per cycle.
+    """
+
+    name: str
+    """Name of the configuration; not part of the hash."""
+    rows: int
+    """Rows of PEs = output pixels of a tile, 1..32."""
+    columns: int
+    """Columns of PEs = output channels of a tile, a power of two, 2..64."""
+    lanes: int
+    """Lanes (bit products) per PE and activation plane, a power of two, 8..256."""
+    planes: int = 1
+    """Activation planes per cycle (W), 1, 2, 4 or 8."""
+    hop: int = 64
+    """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
+    chunk: int = 8
+    """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..lanes."""
+    mem_width: int = 32
+    """Bits of a main memory word, a power of two, 32..256, at least `lanes` and `columns`."""
+    mem_depth: int
+    """Words of main memory, a power of two, 256..2^20."""
+    row_depth: int = 256
+    """Words (of `planes` x `lanes` bits) of a row buffer, a power of two, 16..2048."""
+    column_depth: int = 256
+    """Words (of `lanes` bits) of a column buffer, a power of two, 16..2048."""
+    acc_width: int = 24
+    """Bits of an accumulator, 12..32. Results are exact modulo 2**acc_width; the compiler proves the range."""
+    mul_width: int = 16
+    """Bits of the multiplier constant of a ladder, 8..24."""
+    ladder_depth: int = 256
+    """Channels whose ladders are held at a time, a power of two, at least `columns`, at most 4096."""
+    ladders: int = 1
+    """Ladders working side by side = results requantized per cycle, a power of two, 1..columns."""
+    queue_depth: int = 4
+    """Instructions waiting in front of each engine, a power of two, 2..64."""
+
+    def __post_init__(self) -> None:
+        for field, low, high, power in (
+            ("rows", 1, 32, False),
+            ("columns", 2, 64, True),
+            ("lanes", 8, 256, True),
+            ("planes", 1, 8, True),
+            ("hop", 1, 64, False),
+            ("chunk", 8, self.lanes, True),
+            ("mem_width", 32, 256, True),
+            ("mem_depth", 256, 1 << 20, True),
+            ("row_depth", 16, 2048, True),
+            ("column_depth", 16, 2048, True),
+            ("acc_width", 12, 32, False),
+            ("mul_width", 8, 24, False),
+            ("ladder_depth", self.columns, 4096, True),
+            ("ladders", 1, self.columns, True),
+            ("queue_depth", 2, 64, True),
+        ):
+            value = getattr(self, field)
+            if type(value) is not int:
+                raise ConfigError(f"configuration {self.name!r}: {field} is {value!r}, must be an integer")
+            if not low <= value <= high:
+                raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be in {low}..{high}")
+            if power and not _is_power_of_two(value):
+                raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be a power of two")
+        for field in ("lanes", "columns"):
+            if self.mem_width < getattr(self, field):
+                raise ConfigError(
+                    f"configuration {self.name!r}: mem_width is {self.mem_width}, "
+                    f"must be at least {field} ({getattr(self, field)})"
+                )
+        if self.mem_depth * self.granules_per_word > 1 << 21:
+            raise ConfigError(
+                f"configuration {self.name!r}: mem_depth is {self.mem_depth}, that is "
+                f"{self.mem_depth * self.granules_per_word} granules; addresses reach {1 << 21}"
+            )
+
+    # --- derived sizes ---------------------------------------------------------------------------
+
+    @property
+    def granule(self) -> int:
+        """Bits of the finest write into main memory (one write-enable bit)."""
+        return min(self.chunk, self.columns)
+
+    @property
+    def granules_per_word(self) -> int:
+        """Write enables of a main memory word; destination addresses count granules."""
+        return self.mem_width // self.granule
+
+    @property
+    def chunks_per_word(self) -> int:
+        """Chunks in a main memory word; source addresses count chunks."""
+        return self.mem_width // self.chunk
+
+    @property
+    def chunks_per_lanes(self) -> int:
+        """Chunks in one lane word of a row or column buffer."""
+        return self.lanes // self.chunk
+
+    @property
+    def peak_bmac(self) -> int:
+        """Binary multiply-accumulates per cycle at full use of the array."""
+        return self.rows * self.columns * self.lanes * self.planes
+
+    @property
+    def ladder_bits(self) -> int:
+        """Bits of the parameters of one ladder: negate, shift (6), offset, multiplier, fraction."""
+        return 1 + 6 + self.acc_width + 2 * self.mul_width
+
+    @property
+    def ladder_words(self) -> int:
+        """32-bit words in main memory that hold the parameters of one ladder."""
+        return -(-self.ladder_bits // 32)
+
+    @property
+    def run_width(self) -> int:
+        """Bits of the first-level accumulator: the popcounts of one Horner run."""
+        depth = min(self.row_depth, self.column_depth)
+        return min(self.acc_width, (8 * depth * self.lanes * ((1 << self.planes) - 1)).bit_length())
+
+    # --- identity and files ----------------------------------------------------------------------
+
+    @property
+    def hash32(self) -> int:
+        """CRC-32 of all fields but the name: what a program and a device must agree on."""
+        fields = dataclasses.asdict(self)
+        del fields["name"]
+        return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        try:
+            fields: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"configuration is not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise ConfigError("configuration must be a JSON object of fields")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ConfigError(f"configuration has unknown fields {unknown}; known are {sorted(known)}")
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise ConfigError(f"configuration is incomplete: {error}") from error
+
+
+PRESETS: dict[str, Config] = {
+    config.name: config
+    for config in (
+        Config(name="test_tiny", rows=2, columns=4, lanes=16, mem_depth=16384, row_depth=512, column_depth=512,
+               ladder_depth=64, acc_width=28, mul_width=18),
+        Config(name="test_wide", rows=3, columns=8, lanes=32, planes=2, hop=2, chunk=16, mem_width=64, mem_depth=16384,
+               ladders=2, acc_width=30, mul_width=18),
+        Config(name="icebreaker", rows=4, columns=8, lanes=32, chunk=16, mem_width=32, mem_depth=32768),
+        Config(name="ulx3s_85f", rows=8, columns=16, lanes=64, chunk=16, mem_width=64, mem_depth=16384,
+               row_depth=512, column_depth=512, acc_width=32, mul_width=18, ladders=4),
+        Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),
+    )
+}
+"""Named configurations; `load_config` finds them by name."""
+
+
+def load_config(name_or_path: str) -> Config:
+    """The preset of that name, or the configuration in that JSON file."""
+    if name_or_path in PRESETS:
+        return PRESETS[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix == ".json":
+        try:
+            return Config.from_json(path.read_text())
+        except OSError as error:
+            raise ConfigError(f"cannot read configuration {name_or_path!r}: {error.strerror}") from error
+    raise ConfigError(f"unknown configuration {name_or_path!r}: give one of {', '.join(PRESETS)} or a .json file")
