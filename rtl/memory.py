@@ -1,0 +1,47 @@
+"""The main memory port: one address, one read or write per cycle, write enables per granule."""
+
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+
+__all__ = ["MemorySignature"]
+
+
+class MemorySignature(wiring.Signature):
+    """Main memory port, seen from the side that asks (engine, link, core).
+
+    A cycle with `en` = 1 is an access to word `addr`: with `we` = 0 a read, whose word is on `rdata` in the next
+    cycle and stays there until the next read; otherwise a write of the granules whose `we` bit is 1. `rdata` after a
+    write or before the first read is undefined. There is no flow control: a port accepts an access in every cycle.
+
+    Parameters
+    ----------
+    config : Config
+        Sizes: `mem_depth` words of `mem_width` bits, `granules_per_word` write enables.
+
+    Members
+    -------
+    addr : Out(log2(mem_depth))
+        Word address.
+    en : Out(1)
+        Access in this cycle.
+    we : Out(granules_per_word)
+        Write enables; bit g covers wdata[g*granule : (g+1)*granule]. Meaningful with `en` only.
+    wdata : Out(mem_width)
+        Word to write.
+    rdata : In(mem_width)
+        Word read, one cycle after the access.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "addr": Out(config.mem_depth.bit_length() - 1),
+                "en": Out(1),
+                "we": Out(config.granules_per_word),
+                "wdata": Out(config.mem_width),
+                "rdata": In(config.mem_width),
+            }
+        )
