@@ -1,0 +1,205 @@
+// Runs a Verilated engine together with its main memory; sim/verilator_sim.py calls it through ctypes.
+//
+// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, GRANULE, SUMS, ACC_WIDTH and, for waves, DIPOLE_WAVES.
+// A cycle: outputs are settled and read; rising edge; memory answers, other inputs change; falling edge settles again.
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "Vdut.h"
+#include "verilated.h"
+#ifdef DIPOLE_WAVES
+#include "verilated_vcd_c.h"
+#endif
+
+namespace {
+
+constexpr unsigned WORDS = MEM_WIDTH / 32;
+constexpr unsigned GRANULES = MEM_WIDTH / GRANULE;
+constexpr unsigned WE_WORDS = (GRANULES + 31) / 32;
+constexpr unsigned STEP = GRANULE < 32 ? GRANULE : 32;  // granules are powers of two
+constexpr uint64_t JUNK = 0x9e3779b97f4a7c15u;
+
+// Verilator's ports are integers up to 64 bits and VlWide above; these see all of them as 32-bit words.
+template <class T> std::enable_if_t<std::is_integral_v<T>> get(const T& port, uint32_t* words) {
+    words[0] = static_cast<uint32_t>(port);
+    if constexpr (sizeof(T) > 4) words[1] = static_cast<uint32_t>(port >> 32);
+}
+template <class T> std::enable_if_t<!std::is_integral_v<T>> get(const T& port, uint32_t* words) {
+    std::memcpy(words, port.data(), sizeof(T));
+}
+template <class T> std::enable_if_t<std::is_integral_v<T>> put(T& port, const uint32_t* words) {
+    uint64_t value = words[0];
+    if constexpr (sizeof(T) > 4) value |= static_cast<uint64_t>(words[1]) << 32;
+    port = static_cast<T>(value);
+}
+template <class T> std::enable_if_t<!std::is_integral_v<T>> put(T& port, const uint32_t* words) {
+    std::memcpy(port.data(), words, sizeof(T));
+}
+
+struct Sim {
+    VerilatedContext context;
+    std::unique_ptr<Vdut> dut;
+    std::vector<uint32_t> memory = std::vector<uint32_t>(static_cast<size_t>(MEM_DEPTH) * WORDS);
+    std::vector<uint32_t> drained_words;
+    std::vector<int64_t> drained_cycles;
+    uint64_t junk;
+    int64_t cycle = 0;  // of the current run; 0 is the cycle with start = 1
+    bool trace = false;
+#ifdef DIPOLE_WAVES
+    std::unique_ptr<VerilatedVcdC> waves;
+#endif
+
+    void junk_rdata() {
+        uint32_t words[WORDS];
+        for (unsigned i = 0; i < WORDS; ++i) {
+            junk = junk * 6364136223846793005u + 1442695040888963407u;
+            words[i] = static_cast<uint32_t>(junk >> 32);
+        }
+        put(dut->mem__rdata, words);
+    }
+
+    // One cycle of the memory, with the outputs of the cycle that ended.
+    void access(uint64_t addr, const uint32_t* we, const uint32_t* data) {
+        uint32_t* word = &memory[addr * WORDS];
+        uint32_t any = 0;
+        for (unsigned i = 0; i < WE_WORDS; ++i) any |= we[i];
+        if (any == 0) {
+            put(dut->mem__rdata, word);
+            return;
+        }
+        for (unsigned g = 0; g < GRANULES; ++g) {
+            if (!(we[g / 32] >> g % 32 & 1)) continue;
+            for (unsigned bit = g * GRANULE; bit < (g + 1) * GRANULE; bit += STEP) {
+                const uint32_t mask = (~0u >> (32 - STEP)) << bit % 32;
+                word[bit / 32] = (word[bit / 32] & ~mask) | (data[bit / 32] & mask);
+            }
+        }
+        junk_rdata();
+    }
+
+    void record() {
+        constexpr unsigned bits = SUMS * ACC_WIDTH;
+        uint32_t row[bits / 32 + 3] = {};
+        get(dut->drain_data, row);
+        for (unsigned i = 0; i < SUMS; ++i) {
+            const unsigned low = i * ACC_WIDTH;
+            const uint64_t pair = row[low / 32] | static_cast<uint64_t>(row[low / 32 + 1]) << 32;
+            drained_words.push_back(static_cast<uint32_t>(pair >> low % 32 & ((1ull << ACC_WIDTH) - 1)));
+        }
+        drained_cycles.push_back(cycle);
+    }
+
+    void dump() {
+#ifdef DIPOLE_WAVES
+        if (waves) waves->dump(context.time());
+#endif
+        context.timeInc(5);
+    }
+
+    // Ends the current cycle and begins the next with start and abort as given.
+    void step(bool start = false, bool abort = false) {
+        if (trace && dut->drain_valid) record();
+        const bool en = dut->mem__en;
+        const uint64_t addr = dut->mem__addr;
+        uint32_t we[WE_WORDS + 1], data[WORDS + 1];
+        if (en) {
+            get(dut->mem__we, we);
+            get(dut->mem__wdata, data);
+        }
+        dut->clk = 1;
+        dut->eval();
+        dump();
+        if (en) access(addr, we, data);
+        dut->start = start;
+        dut->abort = abort;
+        dut->clk = 0;
+        dut->eval();
+        dump();
+        ++cycle;
+    }
+
+    void reset() {
+        dut->rst = 1;
+        dut->clk = 0;
+        dut->eval();
+        step();
+        dut->rst = 0;
+        dut->eval();
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+void* dipole_open(uint32_t seed, const char* waves) {
+    auto* sim = new Sim;
+    sim->junk = seed * JUNK;
+    sim->context.randReset(2);
+    sim->context.randSeed(static_cast<int>(seed | 1));
+#ifdef DIPOLE_WAVES
+    sim->context.traceEverOn(true);
+#endif
+    sim->dut = std::make_unique<Vdut>(&sim->context);
+#ifdef DIPOLE_WAVES
+    if (waves && *waves) {
+        sim->waves = std::make_unique<VerilatedVcdC>();
+        sim->dut->trace(sim->waves.get(), 99);
+        sim->waves->open(waves);
+    }
+#else
+    static_cast<void>(waves);
+#endif
+    sim->dut->start = 0;
+    sim->dut->abort = 0;
+    sim->dut->entry = 0;
+    sim->junk_rdata();
+    sim->reset();
+    return sim;
+}
+
+void dipole_close(void* handle) {
+    auto* sim = static_cast<Sim*>(handle);
+#ifdef DIPOLE_WAVES
+    if (sim->waves) sim->waves->close();
+#endif
+    sim->dut->final();
+    delete sim;
+}
+
+uint32_t* dipole_memory(void* handle) { return static_cast<Sim*>(handle)->memory.data(); }
+
+void dipole_reset(void* handle) { static_cast<Sim*>(handle)->reset(); }
+
+// Begins a run: afterwards the first cycle behind the start pulse has settled.
+void dipole_start(void* handle, uint32_t entry, int trace, int64_t abort_at) {
+    auto* sim = static_cast<Sim*>(handle);
+    sim->drained_words.clear();
+    sim->drained_cycles.clear();
+    sim->trace = false;
+    sim->dut->entry = entry;
+    sim->step(true);
+    sim->trace = trace;
+    sim->cycle = 0;
+    sim->step(false, abort_at == 1);
+}
+
+// Advances until the engine is idle or cycle `limit` is reached; abort is 1 in cycle `abort_at`. Returns the cycle.
+int64_t dipole_run(void* handle, int64_t limit, int64_t abort_at) {
+    auto* sim = static_cast<Sim*>(handle);
+    while (sim->dut->busy && sim->cycle < limit) sim->step(false, sim->cycle + 1 == abort_at);
+    if (!sim->dut->busy && sim->trace && sim->dut->drain_valid) sim->record();
+    return sim->cycle;
+}
+
+uint32_t dipole_busy(void* handle) { return static_cast<Sim*>(handle)->dut->busy; }
+uint32_t dipole_error(void* handle) { return static_cast<Sim*>(handle)->dut->error; }
+uint32_t dipole_cycles(void* handle) { return static_cast<Sim*>(handle)->dut->cycles; }
+uint64_t dipole_drained(void* handle) { return static_cast<Sim*>(handle)->drained_cycles.size(); }
+const uint32_t* dipole_drained_words(void* handle) { return static_cast<Sim*>(handle)->drained_words.data(); }
+const int64_t* dipole_drained_cycles(void* handle) { return static_cast<Sim*>(handle)->drained_cycles.data(); }
+}
