@@ -1,0 +1,323 @@
+"""Stage 3 of the golden models, values: runs a program on the machine of docs/architecture.md, bit exactly.
+
+The three engines of the hardware are decoupled, and tokens keep their order; a program whose tokens are right (see
+compiler/tokens.py) gives the same results in program order, which is how this model executes it. golden/timing.py
+predicts the cycles of the same instruction stream.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+
+import numpy as np
+
+from .errors import DipoleError
+from .isa import Engine, ExecReg, Instruction, IsaError, LoadReg, Op, Pool, StoreReg, decode
+from .ladder import ladder_codes
+from .loadmap import LoadMap, Sizes, load_map
+
+__all__ = ["Machine", "Status"]
+
+_ADDRESS_MASK = (1 << 21) - 1
+_UNDEFINED = 0xFF  # bytes of buffers that nothing has loaded yet: any fixed pattern, but not the harmless zero
+
+
+class Status(IntEnum):
+    """Why a machine stopped."""
+
+    OK = 0
+    OPCODE = 1
+    """An instruction that does not exist."""
+    ADDRESS = 2
+    """An access at or beyond the end of main memory."""
+    STALL = 3
+    """A STORE for which no tile has been drained: the device waits until its watchdog."""
+
+
+class _Stop(Exception):
+    def __init__(self, status: Status):
+        self.status = status
+
+
+class Machine:
+    """One accelerator with its main memory.
+
+    Parameters
+    ----------
+    config : Config
+        Sizes of the accelerator.
+
+    Attributes
+    ----------
+    error : Status
+        Of the last `run`.
+    error_pc : int
+        Instruction index at which it stopped (HALT, or the instruction with the error).
+    drained : list of int64 [rows, columns + 1]
+        Results S of every tile in the order in which the array drains them, the rows that its STORE asks for, the
+        activation-sum column last.
+    on_done : callable (index, machine), optional
+        Called at every DONE; index counts from 0. The memory then holds what the layer has written.
+    """
+
+    def __init__(self, config: Sizes):
+        self.config = config
+        self._bytes = config.mem_depth * config.mem_width // 8
+        self._memory = np.zeros(self._bytes + 2, np.uint8)
+        self._memory[-1] = 0xFF
+        self.on_done: Callable[[int, Machine], None] | None = None
+        self._decoded: dict[int, Instruction] = {}
+        self._maps: dict[tuple[int, ...], LoadMap] = {}
+        self._places: dict[tuple[int, ...], np.ndarray] = {}
+        self.reset()
+
+    # --- what the host sees ----------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Buffers, registers and counters as after power-up; main memory stays."""
+        config = self.config
+        lane_bytes = config.lanes // 8
+        self._rows = np.full((config.rows, config.row_depth, config.planes, lane_bytes), _UNDEFINED, np.uint8)
+        self._columns = np.full((config.columns, config.column_depth, lane_bytes), _UNDEFINED, np.uint8)
+        self._ladders = np.full((5, config.ladder_depth), 0, np.int64)
+        self._pool = np.full((config.rows, config.columns), 0xFF, np.uint8)
+        self._reg = {Engine.LOAD: [0] * 32, Engine.EXEC: [0] * 32, Engine.STORE: [0] * 32}
+        self._result = np.zeros((config.rows, config.columns + 1), np.int64)
+        self._run = np.zeros_like(self._result)
+        self._waiting: deque[np.ndarray] = deque()
+        self._a_codes: dict[tuple[int, ...], np.ndarray] = {}
+        self._w_codes: dict[tuple[int, ...], np.ndarray] = {}
+        self.drained: list[np.ndarray] = []
+        self.done_count = 0
+        self.error = Status.OK
+        self.error_pc = 0
+
+    @property
+    def memory(self) -> np.ndarray:
+        """Main memory as bytes, lowest first (a view)."""
+        return self._memory[: self._bytes]
+
+    def load(self, image: bytes, address: int = 0) -> None:
+        """Write bytes into main memory from word `address` on."""
+        start = address * self.config.mem_width // 8
+        if start + len(image) > self._bytes:
+            raise DipoleError(f"{len(image)} bytes at word {address} exceed main memory ({self._bytes} bytes)")
+        self._memory[start : start + len(image)] = np.frombuffer(image, np.uint8)
+
+    def write(self, address: int, words: list[int]) -> None:
+        """Write main memory words from `address` on."""
+        self.load(b"".join(int(word).to_bytes(self.config.mem_width // 8, "little") for word in words), address)
+
+    def read(self, address: int, count: int = 1) -> list[int]:
+        """`count` main memory words from `address` on."""
+        size = self.config.mem_width // 8
+        data = self.memory[address * size : (address + count) * size].tobytes()
+        return [int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size)]
+
+    def run(self, entry: int) -> Status:
+        """Execute from instruction index `entry` until HALT or an error."""
+        self.reset()
+        operations = {
+            Op.SET: self._set, Op.ADD: self._add, Op.LOADA: self._loada, Op.LOADW: self._loadw,
+            Op.LOADP: self._loadp, Op.AWAIT: lambda _: None, Op.EXEC: self._exec, Op.STORE: self._store,
+            Op.DONE: self._done,
+        }  # fmt: skip
+        program = self.memory.view("<u4")
+        loops: list[int | None] = [None, None]
+        pc = entry
+        try:
+            while True:
+                self.error_pc = pc
+                if not 0 <= pc < len(program):
+                    raise _Stop(Status.ADDRESS)
+                instruction = self._decode(int(program[pc]))
+                pc += 1
+                if instruction.op is Op.HALT:
+                    return self.error
+                if instruction.op is Op.REPEAT:
+                    left = loops[instruction.slot]
+                    left = instruction.count - 1 if left is None else left
+                    loops[instruction.slot] = left - 1 if left else None
+                    if left:
+                        pc -= instruction.back + 1
+                else:
+                    operations[instruction.op](instruction)
+        except _Stop as stop:
+            self.error = stop.status
+            return self.error
+
+    # --- instructions ----------------------------------------------------------------------------
+
+    def _decode(self, word: int) -> Instruction:
+        instruction = self._decoded.get(word)
+        if instruction is None:
+            try:
+                instruction = decode(word)
+            except (IsaError, ValueError):
+                raise _Stop(Status.OPCODE) from None
+            self._decoded[word] = instruction
+        return instruction
+
+    def _set(self, i: Instruction) -> None:
+        self._reg[i.engine][i.reg] = i.value
+
+    def _add(self, i: Instruction) -> None:
+        value = (self._reg[i.engine][i.reg] + i.value) & _ADDRESS_MASK
+        if i.engine is Engine.LOAD and i.reg in (LoadReg.IY, LoadReg.IX) and value >> 20:
+            value -= 1 << 21
+        self._reg[i.engine][i.reg] = value
+
+    def _loada(self, i: Instruction) -> None:
+        reg = self._reg[Engine.LOAD]
+        key = (i.rows, i.base, *reg[: LoadReg.WGT])
+        plan = self._maps.get(key)
+        if plan is None:
+            plan = self._maps[key] = load_map(self.config, reg, i.rows, i.base)
+        if not plan.in_range:
+            raise _Stop(Status.ADDRESS)
+        self._rows.reshape(-1)[plan.target] = self._memory[plan.source]
+        self._a_codes.clear()
+
+    def _take(self, start: int, count: int) -> np.ndarray:
+        """`count` bytes of main memory from byte `start` on."""
+        if start < 0 or start + count > self._bytes:
+            raise _Stop(Status.ADDRESS)
+        return self._memory[start : start + count]
+
+    def _loadw(self, i: Instruction) -> None:
+        reg, config = self._reg[Engine.LOAD], self.config
+        words = reg[LoadReg.WWORDS]
+        shape = (config.columns, words, config.lanes // 8)
+        data = self._take(reg[LoadReg.WGT] * config.chunk // 8, int(np.prod(shape))).reshape(shape)
+        self._columns[:, (i.base + np.arange(words)) % config.column_depth] = data
+        reg[LoadReg.WGT] = (reg[LoadReg.WGT] + config.columns * words * config.lanes // config.chunk) & _ADDRESS_MASK
+        self._w_codes.clear()
+
+    def _loadp(self, i: Instruction) -> None:
+        reg, config = self._reg[Engine.LOAD], self.config
+        size = config.ladder_words * 4
+        data = self._take(reg[LoadReg.LAD] * 4, i.count * size).reshape(i.count, size)
+        index = (i.base + np.arange(i.count)) % config.ladder_depth
+        bits = np.unpackbits(data, axis=1, bitorder="little").astype(np.int64)
+        at = 0
+        widths = (config.mul_width, config.mul_width, config.acc_width, 6, 1)  # f, m, t0, r, neg
+        for field, width in enumerate(widths):
+            self._ladders[field, index] = bits[:, at : at + width] @ (1 << np.arange(width))
+            at += width
+        reg[LoadReg.LAD] = (reg[LoadReg.LAD] + i.count * config.ladder_words) & _ADDRESS_MASK
+
+    def _activations(self, start: int, words: int, groups: int) -> np.ndarray:
+        """Odd integers float64 [rows, words * lanes] of the patches whose lowest group is at `start`."""
+        codes = self._a_codes.get(key := (start, words, groups))
+        if codes is None:
+            config = self.config
+            address = (start + np.arange(groups * words)) % config.row_depth
+            bits = np.unpackbits(self._rows[:, address], axis=-1, bitorder="little")
+            bits = bits.reshape(config.rows, groups, words, config.planes, config.lanes)
+            weight = 2.0 ** np.arange(groups * config.planes).reshape(groups, config.planes)
+            codes = 2 * np.einsum("rgtpl,gp->rtl", bits, weight) - (2.0 ** (groups * config.planes) - 1)
+            codes = self._a_codes[key] = codes.reshape(config.rows, -1)
+        return codes
+
+    def _weights(self, start: int, words: int, planes: int, sum_code: int) -> np.ndarray:
+        """Odd integers float64 [words * lanes, columns + 1] of the filters whose lowest plane is at `start`."""
+        codes = self._w_codes.get(key := (start, words, planes, sum_code))
+        if codes is None:
+            config = self.config
+            address = (start + np.arange(planes * words)) % config.column_depth
+            bits = np.unpackbits(self._columns[:, address], axis=-1, bitorder="little")
+            bits = bits.reshape(config.columns, planes, words * config.lanes)
+            top = (1 << planes) - 1
+            codes = np.empty((words * config.lanes, config.columns + 1))
+            codes[:, :-1] = 2 * np.einsum("cpl,p->lc", bits, 2.0 ** np.arange(planes)) - top
+            codes[:, -1] = 2 * (sum_code & top) - top
+            self._w_codes[key] = codes
+        return codes
+
+    def _exec(self, i: Instruction) -> None:
+        reg, config = self._reg[Engine.EXEC], self.config
+        words, groups, planes = reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES]
+        lowest_a = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * words
+        lowest_w = i.wbase + reg[ExecReg.W_TOP] - (planes - 1) * words
+
+        def total(groups: int, planes: int) -> np.ndarray:
+            """Sum of 2^(i+j) * popcount over the lowest groups and planes: S = (D + N*A*B) / 2."""
+            a = self._activations(lowest_a, words, groups)
+            w = self._weights(lowest_w, words, planes, reg[ExecReg.SUM_CODE])
+            product = a @ w  # integers below 2^53: exact
+            levels = ((1 << groups * config.planes) - 1) * ((1 << planes) - 1)
+            return (product.astype(np.int64) + words * config.lanes * levels) >> 1
+
+        if i.first:
+            self._result = np.zeros_like(self._result)
+        mask, run_mask = (1 << config.acc_width) - 1, (1 << config.run_width) - 1
+        exponents = config.planes * (groups - 1) + planes
+        value = total(groups, planes)
+        carried = self._run if i.cont else np.zeros_like(self._run)
+        if i.open:
+            last = total(1, 1)  # exponent 0 is the one pair of group 0 and plane 0
+            self._run = (last + carried if exponents == 1 else last) & run_mask
+            value = (value - last) >> 1
+            exponents -= 1
+        if i.cont and exponents:
+            value = value + (carried << (exponents - 1))
+        self._result = ((self._result << exponents) + value) & mask
+        if i.drain:
+            self._waiting.append(self._result)
+
+    def _store(self, i: Instruction) -> None:
+        if not self._waiting:
+            raise _Stop(Status.STALL)
+        reg, config = self._reg[Engine.STORE], self.config
+        rows = min(i.rows, config.rows)
+        results = self._waiting.popleft()[:rows]
+        self.drained.append(results)
+        totals = results[:, :-1]
+        if reg[StoreReg.SUM]:
+            totals = (totals + results[:, -1:]) & ((1 << config.acc_width) - 1)
+        at = i.tile * config.columns
+        if reg[StoreReg.RAW]:
+            step = 32 // config.granule
+            address = reg[StoreReg.DST] + np.arange(rows) * reg[StoreReg.PIXEL_STRIDE] + at * step
+            for row, granules in enumerate(address & _ADDRESS_MASK):
+                first = int(granules) * config.granule // 8
+                self._take(first, 4 * config.columns)[:] = totals[row].astype("<u4").view(np.uint8)
+            return
+        index = (reg[StoreReg.LADDER] + at + np.arange(config.columns)) % config.ladder_depth
+        fraction, multiplier, offset, shift, negate = self._ladders[:, index]
+        bits = reg[StoreReg.BITS]
+        codes = ladder_codes(totals, negate, shift, offset, multiplier, fraction, bits, config.acc_width)
+        if i.pool is not Pool.NONE:
+            row = np.arange(rows)[:, None]
+            codes = np.where((i.low <= row) & (row <= i.high), codes, 0).astype(np.uint8)
+            if i.pool is not Pool.FIRST:
+                codes = np.maximum(codes, self._pool[:rows])
+            self._pool[:rows] = codes
+        if i.pool in (Pool.NONE, Pool.LAST):
+            self._write_planes(codes, at // config.granule)
+
+    def _write_planes(self, codes: np.ndarray, offset: int) -> None:
+        reg, config = self._reg[Engine.STORE], self.config
+        bits, count = reg[StoreReg.BITS], reg[StoreReg.GRANULES] * config.granule
+        key = (len(codes), offset, *(reg[r] for r in (StoreReg.DST, StoreReg.PIXEL_STRIDE, StoreReg.PLANE_STRIDE)), bits)
+        places = self._places.get(key)
+        if places is None:
+            row, plane = np.arange(len(codes))[:, None], np.arange(bits)
+            address = reg[StoreReg.DST] + row * reg[StoreReg.PIXEL_STRIDE] + plane * reg[StoreReg.PLANE_STRIDE] + offset
+            places = self._places[key] = (address & _ADDRESS_MASK) * config.granule
+        if int(places.max()) + count > 8 * self._bytes:
+            raise _Stop(Status.ADDRESS)
+        planes = codes[:, None, :count] >> np.arange(bits, dtype=np.uint8)[None, :, None] & 1
+        packed = np.packbits(planes, axis=-1, bitorder="little")
+        if count >= 8:
+            self._memory[(places >> 3)[..., None] + np.arange(count // 8)] = packed
+            return
+        for place, value in zip(places.ravel().tolist(), packed.ravel().tolist(), strict=True):
+            byte, shift = divmod(place, 8)
+            kept = int(self._memory[byte]) & ~(((1 << count) - 1) << shift)
+            self._memory[byte] = kept | value << shift
+
+    def _done(self, _: Instruction) -> None:
+        index, self.done_count = self.done_count, self.done_count + 1
+        if self.on_done is not None:
+            self.on_done(index, self)
