@@ -16,7 +16,7 @@ from enum import IntEnum
 
 from .errors import DipoleError
 
-__all__ = ["Engine", "ExecReg", "Instruction", "IsaError", "LoadReg", "Op", "Pool", "StoreReg", "decode", "encode"]
+__all__ = ["FIELDS", "Engine", "ExecReg", "Instruction", "IsaError", "LoadReg", "Op", "Pool", "StoreReg", "decode", "encode"]
 
 
 class IsaError(DipoleError):
@@ -112,6 +112,10 @@ class ExecReg(IntEnum):
     """Weight planes."""
     SUM_CODE = 3
     """Weight code of the activation-sum column, the same in every lane."""
+    A_TOP = 4
+    """(GROUPS - 1) * WORDS: from `abase` to the first word of the highest group."""
+    W_TOP = 5
+    """(PLANES - 1) * WORDS: from `wbase` to the first word of the highest weight plane."""
 
 
 class StoreReg(IntEnum):
@@ -186,9 +190,9 @@ def _signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-# Field layouts: name -> (lowest bit, width, encoded = value - bias).
+# Field layouts of every operation: name -> (lowest bit, width, encoded = value - bias).
 _BUFFER = {"wait": (27, 1, 0), "signal": (26, 1, 0), "base": (0, 11, 0)}
-_FIELDS: dict[Op, dict[str, tuple[int, int, int]]] = {
+FIELDS: dict[Op, dict[str, tuple[int, int, int]]] = {
     Op.SET: {"engine": (26, 2, 0), "reg": (21, 5, 0), "value": (0, 21, 0)},
     Op.ADD: {"engine": (26, 2, 0), "reg": (21, 5, 0), "value": (0, 21, 0)},
     Op.LOADA: {**_BUFFER, "rows": (21, 5, 1)},
@@ -211,7 +215,7 @@ _FIELDS: dict[Op, dict[str, tuple[int, int, int]]] = {
 def encode(instruction: Instruction) -> int:
     """The 32-bit word of an instruction; raises IsaError where a field does not fit."""
     word = instruction.op << 28
-    for name, (shift, width, bias) in _FIELDS[instruction.op].items():
+    for name, (shift, width, bias) in FIELDS[instruction.op].items():
         value = int(getattr(instruction, name)) - bias
         if name == "value" and -(1 << 20) <= value < 0:
             value += 1 << 21
@@ -229,7 +233,7 @@ def decode(word: int) -> Instruction:
         raise IsaError(f"bad opcode {word >> 28 & 15} in instruction {word:#010x}") from None
     types = Instruction.__dataclass_fields__
     fields: dict[str, int] = {}
-    for name, (shift, width, bias) in _FIELDS[op].items():
+    for name, (shift, width, bias) in FIELDS[op].items():
         value = (word >> shift & ((1 << width) - 1)) + bias
         kind = types[name].type
         fields[name] = value if kind is int else kind(value)  # type: ignore[operator]

@@ -45,7 +45,7 @@ class Config:
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     chunk: int = 8
-    """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..lanes."""
+    """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most `lanes`."""
     mem_width: int = 32
     """Bits of a main memory word, a power of two, 32..256, at least `lanes` and `columns`."""
     mem_depth: int
@@ -72,7 +72,7 @@ class Config:
             ("lanes", 8, 256, True),
             ("planes", 1, 8, True),
             ("hop", 1, 64, False),
-            ("chunk", 8, self.lanes, True),
+            ("chunk", 8, min(self.lanes, 32), True),
             ("mem_width", 32, 256, True),
             ("mem_depth", 256, 1 << 20, True),
             ("row_depth", 16, 2048, True),
@@ -144,6 +144,35 @@ class Config:
         """Bits of the first-level accumulator: the popcounts of one Horner run."""
         depth = min(self.row_depth, self.column_depth)
         return min(self.acc_width, (8 * depth * self.lanes * ((1 << self.planes) - 1)).bit_length())
+
+    # --- latencies, in cycles ----------------------------------------------------------------------
+
+    @property
+    def pop_latency(self) -> int:
+        """Operands at a PE to their popcount: groups of 8 lanes, then adders of four operands, a register each."""
+        stages, operands = 1, -(-self.lanes // 8)
+        while operands > 1:
+            stages, operands = stages + 1, -(-operands // 4)
+        operands = self.planes
+        while operands > 1:
+            stages, operands = stages + 1, -(-operands // 4)
+        return stages
+
+    @property
+    def skew(self) -> int:
+        """Forwarding registers on the way to the last PE (the sum column of the last row)."""
+        return (self.rows - 1) // self.hop + self.columns // self.hop
+
+    @property
+    def drain_latency(self) -> int:
+        """Last word of a tile issued by the execute engine to all its results standing in the drain registers:
+        buffer read, popcount, run accumulator, Horner register, drain register, and the skew."""
+        return 1 + self.pop_latency + 3 + self.skew
+
+    @property
+    def ladder_latency(self) -> int:
+        """Result selected from the drain registers to its code at the output of the ladder."""
+        return 8
 
     # --- identity and files ----------------------------------------------------------------------
 

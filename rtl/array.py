@@ -1,0 +1,86 @@
+"""The array: rows x (columns + 1) PEs, operand forwarding, one control delay line."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .pe import PE, Control
+
+__all__ = ["Array", "delay_line"]
+
+
+def delay_line(m: Module, source, length: int, name: str, *, reset_less: bool = False) -> list:
+    """`source` and its `length` delayed copies, one cycle apart."""
+    taps = [source]
+    for stage in range(length):
+        tap = Signal.like(source, name=f"{name}_{stage + 1}", reset_less=reset_less)
+        m.d.sync += tap.eq(taps[-1])
+        taps.append(tap)
+    return taps
+
+
+class Array(wiring.Component):
+    """Output-stationary array. Column `columns` is the activation-sum column: its weight is one bit for all lanes.
+
+    PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`, column
+    c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
+    Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
+    (skew: `Config.skew`); `shift` moves row r + 1 to row r.
+
+    Members
+    -------
+    a : In(planes * lanes) per row
+    w : In(lanes) per column
+    control : In(Control)
+    sum_weight : In(1)
+    shift : In(1)
+    o : Out((columns + 1) * acc_width)
+        Drain registers of row 0; column 0 lowest, sum column highest.
+    ready : Out(1)
+        Pulses in the first cycle in which all results of a tile stand in the drain registers.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "a": In(config.planes * config.lanes).array(config.rows),
+                "w": In(config.lanes).array(config.columns),
+                "control": In(Control),
+                "sum_weight": In(1),
+                "shift": In(1),
+                "o": Out((config.columns + 1) * config.acc_width),
+                "ready": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        rows, columns, hop = config.rows, config.columns, config.hop
+        latency = config.pop_latency
+
+        controls = delay_line(m, self.control, latency + 3 + config.skew, "control")
+        sum_weights = delay_line(m, self.sum_weight, config.skew, "sum_weight", reset_less=True)
+        a = [delay_line(m, self.a[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
+        w = [delay_line(m, self.w[c], (rows - 1) // hop, f"w{c}", reset_less=True) for c in range(columns)]
+
+        above = [Signal(config.acc_width, name=f"above{c}") for c in range(columns + 1)]
+        for r in reversed(range(rows)):
+            for c in range(columns + 1):
+                skew = r // hop + c // hop
+                m.submodules[f"pe_{r}_{c}"] = pe = PE(config)
+                weight = w[c][r // hop] if c < columns else sum_weights[skew].replicate(config.lanes)
+                m.d.comb += [
+                    pe.a.eq(a[r][c // hop]),
+                    pe.w.eq(weight),
+                    pe.c_run.eq(controls[latency + skew]),
+                    pe.c_result.eq(controls[latency + skew + 1]),
+                    pe.c_drain.eq(controls[latency + skew + 2]),
+                    pe.shift.eq(self.shift),
+                    pe.above.eq(above[c]),
+                ]
+                above[c] = pe.o
+        m.d.comb += [self.o.eq(Cat(above)), self.ready.eq(controls[-1].drain)]
+        return m

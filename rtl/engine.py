@@ -1,0 +1,198 @@
+"""Engine: fetch, loader, execute, array and store around one main memory port."""
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..golden.isa import Engine as Unit
+from .array import Array, delay_line
+from .config import Config
+from .execute import Execute
+from .fetch import Fetch
+from .loader import Loader
+from .memory import MemorySignature
+from .primitives.ram import BlockRam
+from .queue import Queue
+from .store import Store
+
+__all__ = ["Engine", "WATCHDOG_CYCLES"]
+
+WATCHDOG_CYCLES = 1 << 20
+"""A run without a dispatched or taken instruction for so long is an error."""
+
+_TOKENS = 64
+
+
+class Engine(wiring.Component):
+    """Runs a program that stands in main memory.
+
+    The main memory port belongs to the engine while `busy`; in it, store goes before loader, loader before fetch.
+
+    Members
+    -------
+    start : In(1), entry : In(20)
+        Start at that instruction; ignored while busy.
+    abort : In(1)
+        Back to idle in the next cycle, whatever is going on.
+    busy : Out(1)
+    error : Out(4)
+        0 none, 1 bad opcode, 2 address out of range, 3 watchdog; stays until the next start.
+    cycles : Out(32)
+        Cycles with `busy` of the run going on, or of the last one.
+    mem : Out(MemorySignature)
+    drain_valid : Out(1), drain_data : Out((columns + 1) * acc_width)
+        Trace of the drain: one row of a tile, sum column highest, in the first cycle in which the store engine takes it.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "entry": In(20),
+                "abort": In(1),
+                "busy": Out(1),
+                "error": Out(4),
+                "cycles": Out(32),
+                "mem": Out(MemorySignature(config)),
+                "drain_valid": Out(1),
+                "drain_data": Out((config.columns + 1) * config.acc_width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        begin, stop = Signal(), Signal()
+        reset = ResetInserter(stop | self.abort)
+        m.d.comb += begin.eq(self.start & ~self.busy)
+
+        m.submodules.fetch = reset(fetch := Fetch(config))
+        m.submodules.loader = reset(loader := Loader(config))
+        m.submodules.execute = reset(execute := Execute(config))
+        m.submodules.array = reset(array := Array(config))
+        m.submodules.store = reset(store := Store(config))
+        queues = [Queue(32, config.queue_depth) for _ in Unit]
+        for unit, queue, target in zip(Unit, queues, (loader, execute, store), strict=True):
+            m.submodules[f"queue_{unit.name.lower()}"] = reset(queue)
+            wiring.connect(m, fetch.o[unit], queue.i)
+            wiring.connect(m, queue.o, target.i)
+
+        # --- tokens ------------------------------------------------------------------------------
+        def token(name: str, give, take):
+            count = Signal(range(_TOKENS), name=f"{name}_tokens")
+            m.d.sync += count.eq(count + give - take)
+            with m.If(begin):
+                m.d.sync += count.eq(0)
+            return count != 0
+
+        # The last rows and columns read their buffers `skew` cycles after the first ones.
+        freed = delay_line(m, execute.freed, config.skew, "freed")[-1]
+        m.d.comb += [
+            execute.filled.eq(token("filled", loader.filled, execute.take_filled)),
+            loader.freed.eq(token("freed", freed, loader.take_freed)),
+            loader.done.eq(token("done", store.done, loader.take_done)),
+        ]
+
+        # --- array, buffers, drain -----------------------------------------------------------------
+        a_addresses = delay_line(m, Cat(execute.read, execute.a_address), config.skew, "a_address", reset_less=True)
+        w_addresses = delay_line(m, Cat(execute.read, execute.w_address), config.skew, "w_address", reset_less=True)
+        for r in range(config.rows):
+            m.submodules[f"row_buffer_{r}"] = buffer = BlockRam(
+                width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk
+            )
+            m.d.comb += [
+                Cat(buffer.read, buffer.read_address).eq(a_addresses[r // config.hop]),
+                buffer.write.eq(loader.row[r].enable),
+                buffer.write_address.eq(loader.row[r].address),
+                buffer.write_data.eq(loader.wdata[: config.lanes].replicate(config.planes)),
+                array.a[r].eq(buffer.read_data),
+            ]
+        for c in range(config.columns):
+            m.submodules[f"column_buffer_{c}"] = buffer = BlockRam(width=config.lanes, depth=config.column_depth)
+            m.d.comb += [
+                Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop]),
+                buffer.write.eq(loader.column_enable[c]),
+                buffer.write_address.eq(loader.column_address),
+                buffer.write_data.eq(loader.wdata),
+                array.w[c].eq(buffer.read_data),
+            ]
+        ladder_bits = 32 * config.ladder_words
+        m.submodules.ladder_memory = ladder_memory = BlockRam(
+            width=config.ladders * ladder_bits, depth=config.ladder_depth // config.ladders, granule=32
+        )
+        lane = loader.ladder_address[: exact_log2(config.ladders)]
+        m.d.comb += [
+            ladder_memory.read.eq(store.ladder_read),
+            ladder_memory.read_address.eq(store.ladder_address),
+            ladder_memory.write.eq(loader.ladder_enable << (lane * config.ladder_words)),
+            ladder_memory.write_address.eq(loader.ladder_address >> exact_log2(config.ladders)),
+            ladder_memory.write_data.eq(loader.wdata[:32].replicate(config.ladders * config.ladder_words)),
+            store.ladder_data.eq(ladder_memory.read_data),
+        ]
+        draining, tile_ready = Signal(), Signal()
+        m.d.comb += [
+            array.control.eq(execute.control),
+            array.sum_weight.eq(execute.sum_weight),
+            array.shift.eq(store.shift),
+            execute.drain_free.eq(~draining),
+            store.tile_ready.eq(tile_ready),
+            store.drained.eq(array.o),
+            self.drain_valid.eq(store.row_start),
+            self.drain_data.eq(array.o),
+        ]
+        m.d.sync += [
+            draining.eq((draining | execute.commit) & ~store.release),
+            tile_ready.eq((tile_ready | array.ready) & ~store.take_tile),
+        ]
+        with m.If(begin):
+            m.d.sync += [draining.eq(0), tile_ready.eq(0)]
+
+        # --- main memory port --------------------------------------------------------------------
+        store_bits = exact_log2(config.granules_per_word)
+        m.d.comb += [
+            loader.grant.eq(~store.write),
+            fetch.grant.eq(~store.write & ~loader.request),
+            loader.rdata.eq(self.mem.rdata),
+            fetch.rdata.eq(self.mem.rdata),
+            self.mem.en.eq(store.write | loader.request | fetch.request),
+            self.mem.we.eq(Mux(store.write, store.we, 0)),
+            self.mem.wdata.eq(store.wdata),
+        ]
+        with m.If(store.write):
+            m.d.comb += self.mem.addr.eq(store.address >> store_bits)
+        with m.Elif(loader.request):
+            m.d.comb += self.mem.addr.eq(loader.address)
+        with m.Else():
+            m.d.comb += self.mem.addr.eq(fetch.address)
+
+        # --- run, stop, errors --------------------------------------------------------------------
+        watchdog = Signal(range(WATCHDOG_CYCLES), reset_less=True)
+        progress = Cat(queue.i.valid & queue.i.ready for queue in queues).any() | Cat(
+            queue.o.valid & queue.o.ready for queue in queues
+        ).any()
+        m.d.sync += watchdog.eq(Mux(progress | ~self.busy, 0, watchdog + 1))
+        store_range = store.write & (store.address[store_bits + len(self.mem.addr) :] != 0)
+        m.d.comb += [
+            fetch.start.eq(begin),
+            fetch.entry.eq(self.entry),
+            fetch.idle.eq(
+                ~(Cat(queue.o.valid for queue in queues).any() | loader.busy | execute.busy | store.busy)
+            ),
+            self.busy.eq(fetch.running),
+        ]
+        with m.If(begin):
+            m.d.sync += [self.error.eq(0), self.cycles.eq(0)]
+        with m.Elif(self.busy):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+            with m.If(fetch.bad_opcode):
+                m.d.sync += self.error.eq(1)
+                m.d.comb += stop.eq(1)
+            with m.Elif(fetch.range_error | loader.range_error | store_range):
+                m.d.sync += self.error.eq(2)
+                m.d.comb += stop.eq(1)
+            with m.Elif(watchdog == WATCHDOG_CYCLES - 1):
+                m.d.sync += self.error.eq(3)
+                m.d.comb += stop.eq(1)
+        return m

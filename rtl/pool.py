@@ -1,0 +1,73 @@
+"""Max pooling of codes, tile by tile."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..golden.isa import Pool as Mode
+from .config import Config
+from .primitives.ram import BlockRam
+
+__all__ = ["Pool"]
+
+
+class Pool(wiring.Component):
+    """Keeps one code per row and column of the tile and takes the maximum over the tiles of a pooling window.
+
+    `ladders` codes per cycle, latency 1 cycle. Mode NONE passes codes; FIRST stores them; NEXT stores the larger one of
+    code and stored code; LAST passes the larger one. A masked code counts as 0.
+
+    Members
+    -------
+    valid, start : In(1)
+        Codes are there; they are the first of a tile. Both come one cycle *before* the codes.
+    mode : In(2), masked : In(1), code : In(8 * ladders)
+        One cycle after their `valid`.
+    o : Out(8 * ladders)
+        One cycle after `code`.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        width = 8 * config.ladders
+        super().__init__(
+            {
+                "valid": In(1),
+                "start": In(1),
+                "mode": In(2),
+                "masked": In(1),
+                "code": In(width),
+                "o": Out(width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        depth = config.rows * config.columns // config.ladders
+        m.submodules.ram = ram = BlockRam(width=8 * config.ladders, depth=depth)
+
+        index, here, previous = (Signal(range(depth), name=n, reset_less=True) for n in ("next", "here", "previous"))
+        valid = Signal()
+        m.d.comb += [here.eq(Mux(self.start, 0, index)), ram.read_address.eq(here), ram.read.eq(self.valid)]
+        m.d.sync += [valid.eq(self.valid), previous.eq(here)]
+        with m.If(self.valid):
+            m.d.sync += index.eq(here + 1)
+
+        larger = []
+        for k in range(config.ladders):
+            code, stored = Signal(8, name=f"code{k}"), ram.read_data[8 * k : 8 * k + 8]
+            use = (self.mode == Mode.NEXT) | (self.mode == Mode.LAST)
+            m.d.comb += code.eq(Mux(self.masked, 0, self.code[8 * k : 8 * k + 8]))
+            larger.append(Mux(use & (stored > code), stored, code))
+        best = Signal(8 * config.ladders)
+        m.d.comb += [
+            best.eq(Cat(larger)),
+            ram.write.eq(valid & ((self.mode == Mode.FIRST) | (self.mode == Mode.NEXT))),
+            ram.write_address.eq(previous),
+            ram.write_data.eq(best),
+        ]
+        o = Signal(8 * config.ladders, reset_less=True)
+        m.d.sync += o.eq(best)
+        m.d.comb += self.o.eq(o)
+        return m

@@ -1,0 +1,238 @@
+"""Phase-locked loops: a clock of a wanted frequency from the crystal of a board.
+
+Limits and formulas:
+
+* iCE40, FPGA-TN-02052 and FPGA-DS-02008: f_pfd = f_in / (DIVR + 1) in 10..133 MHz, f_vco = f_pfd * (DIVF + 1) in
+  533..1066 MHz, f_out = f_vco / 2^DIVQ in 16..275 MHz;
+* ECP5, FPGA-TN-02200 and FPGA-DS-02012, feedback from CLKOP: f_in in 8..400 MHz, f_pfd = f_in / CLKI_DIV in 10..400 MHz,
+  f_out = f_pfd * CLKFB_DIV in 3.125..400 MHz, f_vco = f_out * CLKOP_DIV in 400..800 MHz.
+"""
+
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+from amaranth import Const, Instance, Module, Signal
+from amaranth.lib import io, wiring
+from amaranth.lib.wiring import Out
+from amaranth.vendor import LatticePlatform, SiliconBluePlatform
+
+from ...golden.errors import DipoleError
+
+__all__ = ["Ecp5PllSettings", "Ice40PllSettings", "Pll", "PllError"]
+
+TOLERANCE = 0.005
+"""Largest relative distance between a wanted and the nearest possible frequency."""
+
+
+class PllError(DipoleError):
+    """A frequency that the PLL of the device cannot make; the message names both."""
+
+
+@dataclass(frozen=True)
+class Ice40PllSettings:
+    """Divisors of SB_PLL40 in simple feedback mode; frequencies in Hz."""
+
+    reference: float
+    divr: int
+    divf: int
+    divq: int
+
+    @property
+    def pfd(self) -> float:
+        return self.reference / (self.divr + 1)
+
+    @property
+    def vco(self) -> float:
+        return self.pfd * (self.divf + 1)
+
+    @property
+    def frequency(self) -> float:
+        return self.vco / (1 << self.divq)
+
+    @property
+    def filter_range(self) -> int:
+        """Bandwidth of the loop filter by phase detector frequency."""
+        limits = (17e6, 26e6, 44e6, 66e6, 101e6)
+        return 1 + sum(self.pfd >= limit for limit in limits)
+
+    @classmethod
+    def solve(cls, reference: float, frequency: float) -> Self:
+        """The settings nearest to `frequency`; PllError when none is within the tolerance."""
+        candidates = (
+            cls(reference, divr, divf, divq)
+            for divr in range(16)
+            if 10e6 <= reference / (divr + 1) <= 133e6
+            for divf in range(128)
+            if 533e6 <= reference / (divr + 1) * (divf + 1) <= 1066e6
+            for divq in range(1, 7)
+        )
+        possible = [settings for settings in candidates if 16e6 <= settings.frequency <= 275e6]
+        # Equal frequencies: the faster phase detector, that is the smaller divr, has less jitter; min keeps the first.
+        best = min(possible, key=lambda settings: abs(settings.frequency - frequency), default=None)
+        return _checked("iCE40", reference, frequency, best)
+
+
+@dataclass(frozen=True)
+class Ecp5PllSettings:
+    """Divisors of EHXPLLL with feedback from CLKOP; frequencies in Hz."""
+
+    reference: float
+    clki_div: int
+    clkfb_div: int
+    clkop_div: int
+
+    @property
+    def pfd(self) -> float:
+        return self.reference / self.clki_div
+
+    @property
+    def frequency(self) -> float:
+        return self.pfd * self.clkfb_div
+
+    @property
+    def vco(self) -> float:
+        return self.frequency * self.clkop_div
+
+    @classmethod
+    def solve(cls, reference: float, frequency: float) -> Self:
+        """The settings nearest to `frequency`, VCO in mid-range; PllError when none is within the tolerance."""
+        candidates = (
+            cls(reference, clki_div, clkfb_div, clkop_div)
+            for clki_div in range(1, 41)
+            if 8e6 <= reference <= 400e6 and 10e6 <= reference / clki_div <= 400e6
+            for clkfb_div in range(1, 81)
+            if 3.125e6 <= reference / clki_div * clkfb_div <= 400e6
+            for clkop_div in range(1, 129)
+        )
+        possible = [settings for settings in candidates if 400e6 <= settings.vco <= 800e6]
+        best = min(
+            possible,
+            key=lambda settings: (abs(settings.frequency - frequency), settings.clki_div, abs(settings.vco - 600e6)),
+            default=None,
+        )
+        return _checked("ECP5", reference, frequency, best)
+
+
+Settings = TypeVar("Settings", Ice40PllSettings, Ecp5PllSettings)
+
+
+def _checked(family: str, reference: float, frequency: float, best: Settings | None) -> Settings:
+    if best is None:
+        raise PllError(f"the {family} PLL takes no reference of {reference / 1e6:g} MHz")
+    if abs(best.frequency - frequency) > TOLERANCE * frequency:
+        raise PllError(
+            f"the {family} PLL cannot make {frequency / 1e6:g} MHz from {reference / 1e6:g} MHz; "
+            f"the nearest is {best.frequency / 1e6:g} MHz"
+        )
+    return best
+
+
+class Pll(wiring.Component):
+    """Clock generator: the board's crystal in, a clock of the wanted frequency out.
+
+    When the wanted frequency is the crystal's own, the clock passes through a plain input buffer. On a platform without
+    a known PLL, a simulation for example, it always does: there the testbench sets the frequency.
+
+    Parameters
+    ----------
+    pin : io.PortLike
+        Crystal input, not buffered. On iCE40 it must be a pin with a PLL (SB_PLL40_PAD).
+    reference : float
+        Frequency of the crystal, Hz.
+    frequency : float
+        Wanted frequency, Hz.
+
+    Members
+    -------
+    clk : Out(1)
+        The clock, on a global network.
+    locked : Out(1)
+        1 while the clock is good; asynchronous. iCE40 and ECP5 lock within 50 us and 15 ms.
+    """
+
+    clk: Signal
+    locked: Signal
+
+    def __init__(self, pin: io.PortLike, *, reference: float, frequency: float) -> None:
+        self.pin = pin
+        self.reference = reference
+        self.frequency = frequency
+        super().__init__({"clk": Out(1), "locked": Out(1)})
+
+    @staticmethod
+    def exact_frequency(platform: object, reference: float, frequency: float) -> float:
+        """The frequency, Hz, that the platform's PLL really makes for a wanted one; PllError when there is none."""
+        if frequency == reference:
+            return frequency
+        if isinstance(platform, SiliconBluePlatform):
+            return Ice40PllSettings.solve(reference, frequency).frequency
+        if isinstance(platform, LatticePlatform) and platform.family == "ecp5":
+            return Ecp5PllSettings.solve(reference, frequency).frequency
+        return frequency
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        if self.frequency != self.reference:
+            if isinstance(platform, SiliconBluePlatform):
+                self._ice40(m)
+                return m
+            if isinstance(platform, LatticePlatform) and platform.family == "ecp5":
+                self._ecp5(m)
+                return m
+        m.submodules.buffer = buffer = io.Buffer("i", self.pin)
+        m.d.comb += [self.clk.eq(buffer.i), self.locked.eq(1)]
+        return m
+
+    def _ice40(self, m: Module) -> None:
+        settings = Ice40PllSettings.solve(self.reference, self.frequency)
+        assert isinstance(self.pin, io.SingleEndedPort)
+        m.submodules.pll = Instance(
+            "SB_PLL40_PAD",
+            p_FEEDBACK_PATH="SIMPLE",
+            p_DIVR=Const(settings.divr, 4),
+            p_DIVF=Const(settings.divf, 7),
+            p_DIVQ=Const(settings.divq, 3),
+            p_FILTER_RANGE=Const(settings.filter_range, 3),
+            i_PACKAGEPIN=self.pin.io,
+            i_RESETB=Const(1),
+            i_BYPASS=Const(0),
+            o_PLLOUTGLOBAL=self.clk,
+            o_LOCK=self.locked,
+        )
+
+    def _ecp5(self, m: Module) -> None:
+        settings = Ecp5PllSettings.solve(self.reference, self.frequency)
+        m.submodules.buffer = buffer = io.Buffer("i", self.pin)
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            # Charge pump and loop filter, as Diamond sets them for these ranges.
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKI_DIV=settings.clki_div,
+            p_CLKFB_DIV=settings.clkfb_div,
+            p_CLKOP_DIV=settings.clkop_div,
+            p_CLKOP_CPHASE=settings.clkop_div - 1,  # no phase shift
+            p_CLKOP_FPHASE=0,
+            p_FEEDBK_PATH="CLKOP",
+            i_RST=Const(0),
+            i_STDBY=Const(0),
+            i_CLKI=buffer.i,
+            i_CLKFB=self.clk,
+            i_PHASESEL0=Const(0),
+            i_PHASESEL1=Const(0),
+            i_PHASEDIR=Const(1),
+            i_PHASESTEP=Const(1),
+            i_PHASELOADREG=Const(1),
+            i_PLLWAKESYNC=Const(0),
+            i_ENCLKOP=Const(0),
+            o_CLKOP=self.clk,
+            o_LOCK=self.locked,
+        )
