@@ -1,0 +1,127 @@
+"""What a board file states, and the top level all boards share: clock, reset, UART pins around a core."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.build import TemplatedPlatform
+from amaranth.lib import cdc, io
+
+from ..golden.errors import DipoleError
+from ..rtl.primitives.pll import Pll
+
+__all__ = ["Board", "BoardError", "BoardTop", "SerialCore", "clocks_per_bit"]
+
+SETTLE = 20e-6
+"""Seconds of reset after the clock is good: iCE40 block RAM reads zeros for some 3 us after configuration."""
+
+
+class BoardError(DipoleError):
+    """A board, or a wish for one, that cannot be met; the message names the field and its value."""
+
+
+class SerialCore(Protocol):
+    """What a board carries: anything with a UART, in clock domain `sync`."""
+
+    rx: Signal
+    tx: Signal
+
+    def elaborate(self, platform: object) -> object: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """One board: everything that `boards/build.py` and `boards/flash.py` need to know of it."""
+
+    name: str
+    title: str
+    """Name and device for people."""
+    platform: Callable[[], TemplatedPlatform]
+    config: str
+    """Preset that is built unless the user names another."""
+    frequency: float
+    """Clock of the design, Hz, unless the user gives another."""
+    clock: str
+    """Platform resource of the crystal."""
+    baud: int
+    """Bits per second of the UART; the USB bridge of the board must be able to make it."""
+    serial_pins: tuple[str, ...] = ("rx", "tx")
+    """Pins of the platform's UART resource."""
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """Options of the platform's tool flow."""
+    cells: Mapping[str, str] = field(default_factory=dict)
+    """Cell types of nextpnr's report that matter, with their names for people."""
+    bitstream: str
+    """File, among those of the tool flow, that is loaded into the board."""
+    loader: tuple[str, ...]
+    """Options of openFPGALoader for this board."""
+
+    def reference(self, platform: TemplatedPlatform) -> float:
+        """Frequency of the crystal, Hz."""
+        return float(platform.lookup(self.clock).clock.frequency)
+
+
+def clocks_per_bit(frequency: float, baud: int) -> int:
+    """Clock cycles per UART bit; BoardError when the rate would be more than 2 % off, as a frame then slips."""
+    cycles = max(1, round(frequency / baud))
+    if cycles < 4 or abs(frequency / cycles - baud) > 0.02 * baud:
+        raise BoardError(
+            f"{baud} baud cannot be made from {frequency / 1e6:g} MHz: {frequency / baud:.2f} cycles per bit, must be 4 "
+            "or more and within 2 % of an integer; choose another --frequency"
+        )
+    return cycles
+
+
+class BoardTop(Elaboratable):
+    """Top level of a board: PLL, reset, and the pins of the UART around a core.
+
+    The reset of `sync` is held until the clock is good and `SETTLE` seconds after.
+
+    Parameters
+    ----------
+    board : Board
+    core : SerialCore
+        The design; its `rx` gets the synchronized pin, its `tx` goes to the pin.
+    frequency : float
+        Clock of the design, Hz.
+    """
+
+    def __init__(self, board: Board, core: SerialCore, *, frequency: float) -> None:
+        self.board = board
+        self.core = core
+        self.frequency = frequency
+
+    def elaborate(self, platform: TemplatedPlatform) -> Module:
+        m = Module()
+        m.submodules.core = core = self.core  # type: ignore[assignment]
+
+        crystal = platform.request(self.board.clock, dir="-")
+        reference = self.board.reference(platform)
+        m.submodules.pll = pll = Pll(crystal, reference=reference, frequency=self.frequency)
+        # No constraint on pll.clk: nextpnr derives it from the crystal's and the divisors of the PLL.
+
+        # `settle` is the same clock without reset: it counts before anything else runs.
+        m.domains.sync = ClockDomain("sync")
+        m.domains.settle = ClockDomain("settle", reset_less=True)
+        m.d.comb += [ClockSignal("sync").eq(pll.clk), ClockSignal("settle").eq(pll.clk)]
+        locked = Signal()
+        m.submodules.lock_sync = cdc.FFSynchronizer(pll.locked, locked, o_domain="settle", init=0)
+        last = int(SETTLE * self.frequency)
+        count = Signal(range(last + 1))
+        reset = Signal(init=1)
+        with m.If(~locked):
+            m.d.settle += [count.eq(0), reset.eq(1)]
+        with m.Elif(count == last):
+            m.d.settle += reset.eq(0)
+        with m.Else():
+            m.d.settle += count.eq(count + 1)
+        m.d.comb += ResetSignal("sync").eq(reset)
+
+        uart = platform.request("uart", 0, dir=dict.fromkeys(self.board.serial_pins, "-"))
+        m.submodules.rx_buffer = rx_buffer = io.Buffer("i", uart.rx)
+        m.submodules.tx_buffer = tx_buffer = io.FFBuffer("o", uart.tx)
+        # An idle line is 1.
+        m.submodules.rx_sync = cdc.FFSynchronizer(rx_buffer.i, core.rx, init=1)
+        m.d.comb += tx_buffer.o.eq(core.tx)
+        return m

@@ -1,0 +1,131 @@
+"""Synthesis, then place and route with several seeds side by side, then packing the best: Yosys and nextpnr.
+
+Amaranth's platform prepares the files and the commands; they run here, because the platform itself runs each once.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from ..golden.errors import DipoleError
+from .board import Board, BoardTop, SerialCore
+from .report import FlowReport, SeedResult, read_excess, read_seed
+from .toolchain import ToolError, find_tool, run_tool
+
+__all__ = ["FlowError", "Progress", "TimingError", "read_log", "run_flow"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, steps done, steps in all."""
+
+# Memory promises the old word when a location is read and written in one cycle, which costs 27 LUTs and 42 flip-flops per
+# memory. The memories of the design assert in simulation that this never happens, so synthesis need not care.
+_NO_COLLISION_LOGIC = r"setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+
+
+class FlowError(DipoleError):
+    """The design cannot be put on the device; the message says by how much it is too large where that is the reason."""
+
+
+class TimingError(FlowError):
+    """No seed reaches the wanted frequency; the message names clock, frequency reached and constraint."""
+
+
+def run_flow(
+    board: Board,
+    core: SerialCore,
+    *,
+    frequency: float,
+    seeds: int,
+    work: Path,
+    progress: Progress,
+    jobs: int | None = None,
+) -> FlowReport:
+    """Build `core` on `board` at `frequency` (Hz) in the empty folder `work` with seeds 1..`seeds`.
+
+    Leaves the packed bitstream of the best seed as `work / board.bitstream`; `read_log` collects what the tools said.
+    Raises TimingError when no seed meets timing, FlowError when the design does not fit, ToolError for missing tools.
+    """
+    platform = board.platform()
+    tools = list(platform.required_tools)[:3]  # behind them some platforms list their programmer
+    for tool in tools:
+        find_tool(tool)
+
+    steps = seeds + 3
+    progress("elaborate", 0, steps)
+    top = BoardTop(board, core, frequency=frequency)
+    plan = platform.prepare(
+        top,
+        "top",
+        emit_src=False,
+        script_after_read=_NO_COLLISION_LOGIC,
+        nextpnr_opts="--report report.json --timing-allow-fail",
+        **board.overrides,
+    )
+    for name, content in plan.files.items():
+        (work / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    synthesize, place, pack = (command[1:] for command in json.loads(plan.files["build_top.json"])["commands"])
+
+    progress("synthesize", 1, steps)
+    run_tool(tools[0], synthesize, directory=work, log=work / "yosys.out")
+    if not (work / "top.json").exists():
+        raise ToolError("yosys ended well but wrote no netlist")
+
+    def one_seed(seed: int) -> SeedResult:
+        folder = work / f"seed{seed}"
+        folder.mkdir()
+        for path in (work / "top.json", *work.glob("top.[pl][cp]f")):
+            shutil.copy(path, folder)
+        try:
+            run_tool(tools[1], [*place, "--seed", str(seed)], directory=folder, log=folder / "nextpnr.out")
+        except ToolError as error:
+            excess = read_excess(folder / "top.tim", board.cells)
+            raise FlowError(f"the design does not fit {board.title}: {excess}" if excess else str(error)) from error
+        return read_seed(seed, folder / "report.json")
+
+    progress("place and route", 2, steps)
+    # The first start of a WebAssembly tool compiles it into a cache, which several at once would write together.
+    run_tool(tools[1], ["--version"], directory=work, log=work / "version.out")
+    results: list[SeedResult] = []
+    with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
+        futures = [pool.submit(one_seed, seed) for seed in range(1, seeds + 1)]
+        try:
+            for future in as_completed(futures):
+                results.append(future.result())
+                progress("place and route", 2 + len(results), steps)
+        except FlowError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    report = FlowReport(tuple(sorted(results, key=lambda result: result.seed)))
+    if not report.best.met:
+        raise TimingError(_missed(board, report))
+
+    progress("pack", steps - 1, steps)
+    best = work / f"seed{report.best.seed}"
+    run_tool(tools[2], pack, directory=best, log=best / "pack.out")
+    shutil.copy(best / board.bitstream, work / board.bitstream)
+    progress("done", steps, steps)
+    return report
+
+
+def read_log(work: Path) -> str:
+    """Everything that the tools wrote in a flow's folder, also in one that failed; "" when none was started."""
+    logs = [
+        work / "yosys.out",
+        work / "top.rpt",
+        *sorted(work.glob("seed*/nextpnr.out")),
+        *sorted(work.glob("seed*/top.tim")),
+    ]
+    return "".join(f"==== {log.relative_to(work)}\n{log.read_text(errors='replace')}" for log in logs if log.exists())
+
+
+def _missed(board: Board, report: FlowReport) -> str:
+    reasons = [
+        f"clock {clock} reaches {fmax['max']:.1f} MHz at best over {len(report.seeds)} seeds, must reach "
+        f"{fmax['constraint']:.1f} MHz"
+        for clock, fmax in report.fmax().items()
+        if fmax["max"] < fmax["constraint"]
+    ] or ["no single seed meets the constraints of all clocks"]
+    return f"timing missed on {board.title}: {'; '.join(reasons)}; use a lower --frequency or more --seeds"

@@ -1,0 +1,26 @@
+"""iCEBreaker: iCE40UP5K (5280 logic cells, 30 block RAMs, 4 SPRAMs), 12 MHz crystal, FT2232H as UART and programmer."""
+
+from amaranth_boards.icebreaker import ICEBreakerPlatform
+
+from .board import Board
+
+__all__ = ["BOARD"]
+
+BOARD = Board(
+    name="icebreaker",
+    title="iCEBreaker (iCE40UP5K-SG48)",
+    platform=ICEBreakerPlatform,
+    config="icebreaker",
+    frequency=24e6,
+    clock="clk12",
+    baud=1_000_000,  # 24 cycles; the FT2232H divides 12 MHz by 12
+    overrides={"synth_opts": "-device u -abc9 -dsp"},
+    cells={
+        "ICESTORM_LC": "logic cells",
+        "ICESTORM_RAM": "block RAMs",
+        "ICESTORM_SPRAM": "SPRAMs",
+        "ICESTORM_DSP": "DSPs",
+    },
+    bitstream="top.bin",
+    loader=("-b", "ice40_generic", "-f"),  # iCE40 boots from its flash; there is nothing else to write on this board
+)

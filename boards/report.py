@@ -1,0 +1,112 @@
+"""What place and route says: use of the device and maximum frequencies, over several seeds."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..golden.errors import DipoleError
+
+__all__ = ["ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed"]
+
+
+class ReportError(DipoleError):
+    """nextpnr's report is missing or has another form than expected."""
+
+
+@dataclass(frozen=True)
+class ClockResult:
+    """One clock of one seed, MHz."""
+
+    achieved: float
+    constraint: float
+
+    @property
+    def met(self) -> bool:
+        return self.achieved >= self.constraint
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """Place and route with one seed."""
+
+    seed: int
+    clocks: dict[str, ClockResult]
+    cells: dict[str, tuple[int, int]]
+    """Cell type -> used, available."""
+
+    @property
+    def met(self) -> bool:
+        return all(clock.met for clock in self.clocks.values())
+
+    @property
+    def margin(self) -> float:
+        """Smallest achieved / constraint over the clocks; seeds with a larger one are better."""
+        return min((clock.achieved / clock.constraint for clock in self.clocks.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class FlowReport:
+    """All seeds of one build."""
+
+    seeds: tuple[SeedResult, ...]
+
+    @property
+    def best(self) -> SeedResult:
+        return max(self.seeds, key=lambda seed: seed.margin)
+
+    def fmax(self) -> dict[str, dict[str, float]]:
+        """Clock -> min, median and max of the frequencies over the seeds, and the constraint; MHz."""
+        result: dict[str, dict[str, float]] = {}
+        for clock, best in self.best.clocks.items():
+            achieved = [seed.clocks[clock].achieved for seed in self.seeds if clock in seed.clocks]
+            result[clock] = {
+                "min": min(achieved),
+                "median": median(achieved),
+                "max": max(achieved),
+                "constraint": best.constraint,
+            }
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        cells = {cell: {"used": used, "available": available} for cell, (used, available) in self.best.cells.items()}
+        seeds = [
+            {"seed": seed.seed, "met": seed.met, "clocks": {name: asdict(clock) for name, clock in seed.clocks.items()}}
+            for seed in self.seeds
+        ]
+        return {"fmax_mhz": self.fmax(), "utilisation": cells, "best_seed": self.best.seed, "seeds": seeds}
+
+
+def read_seed(seed: int, path: Path) -> SeedResult:
+    """nextpnr's `--report` file of one seed. Without a clock it is refused: then nothing was timed."""
+    try:
+        data = json.loads(path.read_text())
+        clocks = {
+            _plain(name): ClockResult(float(clock["achieved"]), float(clock["constraint"]))
+            for name, clock in data["fmax"].items()
+        }
+        cells = {
+            name: (int(cell["used"]), int(cell["available"]))
+            for name, cell in data["utilization"].items()
+            if cell["used"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"seed {seed}: nextpnr left no report that can be read ({error}); see its log") from error
+    if not clocks:
+        raise ReportError(f"seed {seed}: nextpnr timed no clock; the design has no registers")
+    return SeedResult(seed, clocks, cells)
+
+
+def _plain(name: str) -> str:
+    """A clock's net without what nextpnr puts around it."""
+    return name.removeprefix("$glbnet$").removesuffix("$SB_IO_IN_$glb_clk").removesuffix("$TRELLIS_IO_IN")
+
+
+def read_excess(log: Path, names: Mapping[str, str]) -> str:
+    """From nextpnr's log what the device has too little of ("9312 logic cells of 5280"), or ""."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    rows = re.findall(r"^Info:\s+(\w+):\s*(\d+)/\s*(\d+)\s+\d+%$", text, re.MULTILINE)
+    return ", ".join(f"{used} {names.get(cell, cell)} of {has}" for cell, used, has in rows if int(used) > int(has))

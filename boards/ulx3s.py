@@ -1,0 +1,33 @@
+"""ULX3S with an ECP5 of any size: 25 MHz crystal, FT231X as UART and programmer; what its boards have in common."""
+
+from collections.abc import Callable
+
+from amaranth.build import TemplatedPlatform
+
+from .board import Board
+
+__all__ = ["ulx3s"]
+
+
+def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, frequency: float) -> Board:
+    """The board file of a ULX3S of that size ("85F")."""
+    return Board(
+        name=f"ulx3s_{size.lower()}",
+        title=f"ULX3S (LFE5U-{size}-6BG381C)",
+        platform=platform,
+        config=config,
+        frequency=frequency,
+        clock="clk25",
+        baud=1_000_000,  # the FT231X divides 24 MHz by 24
+        serial_pins=("rx", "tx", "rts", "dtr"),
+        # Wide LUT multiplexers inflate popcounts on ECP5.
+        overrides={"synth_opts": "-nowidelut -abc9"},
+        cells={
+            "TRELLIS_COMB": "LUT4",
+            "TRELLIS_FF": "flip-flops",
+            "DP16KD": "block RAMs",
+            "MULT18X18D": "multipliers",
+        },
+        bitstream="top.bit",
+        loader=("-b", "ulx3s", "-m"),
+    )
