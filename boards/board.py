@@ -67,8 +67,8 @@ def clocks_per_bit(frequency: float, baud: int) -> int:
     cycles = max(1, round(frequency / baud))
     if cycles < 4 or abs(frequency / cycles - baud) > 0.02 * baud:
         raise BoardError(
-            f"{baud} baud cannot be made from {frequency / 1e6:g} MHz: {frequency / baud:.2f} cycles per bit, must be 4 "
-            "or more and within 2 % of an integer; choose another --frequency"
+            f"{baud} baud cannot be made from {frequency / 1e6:g} MHz: {frequency / baud:.2f} cycles per bit, must be "
+            "4 or more and within 2 % of an integer; choose another --frequency"
         )
     return cycles
 

@@ -20,8 +20,8 @@ __all__ = ["FlowError", "Progress", "TimingError", "read_log", "run_flow"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, steps done, steps in all."""
 
-# Memory promises the old word when a location is read and written in one cycle, which costs 27 LUTs and 42 flip-flops per
-# memory. The memories of the design assert in simulation that this never happens, so synthesis need not care.
+# Memory promises the old word when a location is read and written in one cycle, which costs 27 LUTs and 42 flip-flops
+# per memory. The memories of the design assert in simulation that this never happens, so synthesis need not care.
 _NO_COLLISION_LOGIC = r"setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 
 

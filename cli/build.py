@@ -21,22 +21,20 @@ def build(
 ) -> None:
     """Build the accelerator for a board: bitstream, use of the device, and Fmax over several seeds."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
     from ..boards.build import build_board
+    from .progress import stages
 
     console = Console()
-    columns = (SpinnerColumn(), TextColumn("{task.description:16}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("start", total=None)
+    with stages() as progress:
         built = build_board(
             board,
             config=config,
             frequency=None if frequency is None else frequency * 1e6,
             seeds=seeds,
             output=output or Path("out") / board,
-            progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+            progress=progress,
         )
     report = built.report
 

@@ -4,8 +4,8 @@ Limits and formulas:
 
 * iCE40, FPGA-TN-02052 and FPGA-DS-02008: f_pfd = f_in / (DIVR + 1) in 10..133 MHz, f_vco = f_pfd * (DIVF + 1) in
   533..1066 MHz, f_out = f_vco / 2^DIVQ in 16..275 MHz;
-* ECP5, FPGA-TN-02200 and FPGA-DS-02012, feedback from CLKOP: f_in in 8..400 MHz, f_pfd = f_in / CLKI_DIV in 10..400 MHz,
-  f_out = f_pfd * CLKFB_DIV in 3.125..400 MHz, f_vco = f_out * CLKOP_DIV in 400..800 MHz.
+* ECP5, FPGA-TN-02200 and FPGA-DS-02012, feedback from CLKOP: f_in in 8..400 MHz, f_pfd = f_in / CLKI_DIV in
+  10..400 MHz, f_out = f_pfd * CLKFB_DIV in 3.125..400 MHz, f_vco = f_out * CLKOP_DIV in 400..800 MHz.
 """
 
 from dataclasses import dataclass
