@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.build import TemplatedPlatform
-from amaranth.lib import cdc, io
+from amaranth.lib import io
+from amaranth.lib.cdc import FFSynchronizer
 
 from ..golden.errors import DipoleError
 from ..rtl.primitives.pll import Pll
@@ -59,7 +60,8 @@ class Board:
 
     def reference(self, platform: TemplatedPlatform) -> float:
         """Frequency of the crystal, Hz."""
-        return float(platform.lookup(self.clock).clock.frequency)
+        crystal: Any = platform.lookup(self.clock)
+        return float(crystal.clock.frequency)
 
 
 def clocks_per_bit(frequency: float, baud: int) -> int:
@@ -96,7 +98,7 @@ class BoardTop(Elaboratable):
         m = Module()
         m.submodules.core = core = self.core  # type: ignore[assignment]
 
-        crystal = platform.request(self.board.clock, dir="-")
+        crystal: Any = platform.request(self.board.clock, dir="-")
         reference = self.board.reference(platform)
         m.submodules.pll = pll = Pll(crystal, reference=reference, frequency=self.frequency)
         # No constraint on pll.clk: nextpnr derives it from the crystal's and the divisors of the PLL.
@@ -106,7 +108,7 @@ class BoardTop(Elaboratable):
         m.domains.settle = ClockDomain("settle", reset_less=True)
         m.d.comb += [ClockSignal("sync").eq(pll.clk), ClockSignal("settle").eq(pll.clk)]
         locked = Signal()
-        m.submodules.lock_sync = cdc.FFSynchronizer(pll.locked, locked, o_domain="settle", init=0)
+        m.submodules.lock_sync = FFSynchronizer(pll.locked, locked, o_domain="settle", init=0)
         last = int(SETTLE * self.frequency)
         count = Signal(range(last + 1))
         reset = Signal(init=1)
@@ -118,10 +120,10 @@ class BoardTop(Elaboratable):
             m.d.settle += count.eq(count + 1)
         m.d.comb += ResetSignal("sync").eq(reset)
 
-        uart = platform.request("uart", 0, dir=dict.fromkeys(self.board.serial_pins, "-"))
-        m.submodules.rx_buffer = rx_buffer = io.Buffer("i", uart.rx)
-        m.submodules.tx_buffer = tx_buffer = io.FFBuffer("o", uart.tx)
+        uart: Any = platform.request("uart", 0, dir=dict.fromkeys(self.board.serial_pins, "-"))
+        m.submodules.rx_buffer = rx_buffer = io.Buffer(io.Direction.Input, uart.rx)
+        m.submodules.tx_buffer = tx_buffer = io.FFBuffer(io.Direction.Output, uart.tx)
         # An idle line is 1.
-        m.submodules.rx_sync = cdc.FFSynchronizer(rx_buffer.i, core.rx, init=1)
+        m.submodules.rx_sync = FFSynchronizer(rx_buffer.i, core.rx, init=1)
         m.d.comb += tx_buffer.o.eq(core.tx)
         return m

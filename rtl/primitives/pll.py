@@ -113,6 +113,10 @@ class Ecp5PllSettings:
         return _checked("ECP5", reference, frequency, best)
 
 
+def _is_ecp5(platform: object) -> bool:
+    return isinstance(platform, LatticePlatform) and str(platform.device).upper().startswith("LFE5")
+
+
 Settings = TypeVar("Settings", Ice40PllSettings, Ecp5PllSettings)
 
 
@@ -166,7 +170,7 @@ class Pll(wiring.Component):
             return frequency
         if isinstance(platform, SiliconBluePlatform):
             return Ice40PllSettings.solve(reference, frequency).frequency
-        if isinstance(platform, LatticePlatform) and platform.family == "ecp5":
+        if _is_ecp5(platform):
             return Ecp5PllSettings.solve(reference, frequency).frequency
         return frequency
 
@@ -176,10 +180,10 @@ class Pll(wiring.Component):
             if isinstance(platform, SiliconBluePlatform):
                 self._ice40(m)
                 return m
-            if isinstance(platform, LatticePlatform) and platform.family == "ecp5":
+            if _is_ecp5(platform):
                 self._ecp5(m)
                 return m
-        m.submodules.buffer = buffer = io.Buffer("i", self.pin)
+        m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
         m.d.comb += [self.clk.eq(buffer.i), self.locked.eq(1)]
         return m
 
@@ -202,7 +206,7 @@ class Pll(wiring.Component):
 
     def _ecp5(self, m: Module) -> None:
         settings = Ecp5PllSettings.solve(self.reference, self.frequency)
-        m.submodules.buffer = buffer = io.Buffer("i", self.pin)
+        m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Charge pump and loop filter, as Diamond sets them for these ranges.
