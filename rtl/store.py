@@ -199,7 +199,7 @@ class Store(wiring.Component):
             flags.tile.eq(first_row & (position == 0)),
             flags.last.eq(last_of_row),
             flags.emit.eq(emit),
-            flags.masked.eq((row < tile.low) | (row > tile.high)),
+            flags.masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
             flags.mode.eq(tile.mode),
         ]
         latency = Ladder.LATENCY

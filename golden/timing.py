@@ -1,0 +1,257 @@
+"""Third golden stage, cycles: when each row of a tile is drained, and how long a program takes, exactly.
+
+Control never depends on data, so cycles are a function of the program and the configuration alone. The model steps the
+state machines of fetch, loader, execute and store engine, their queues and tokens, cycle by cycle; docs/architecture.md
+has the table of cycles it implements. Cycle 0 is the cycle of `start`; the engine is busy from cycle 1 on.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg, decode
+
+__all__ = ["Timing", "exec_steps", "load_needs", "simulate_cycles"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycles of one run."""
+
+    cycles: int
+    """Cycles the engine is busy."""
+    drains: np.ndarray
+    """Cycle of each drained row, in the order of the drain trace."""
+    markers: list[int]
+    """Cycle of each DONE: a layer's output is complete."""
+    exec_words: list[int]
+    """Words fed to the array up to each DONE."""
+
+
+def exec_steps(words: int, groups: int, weight_planes: int, planes: int) -> int:
+    """Cycles in which EXEC feeds the array: words of all plane pairs, and one per exponent that has no pair."""
+    top = planes * (groups - 1) + weight_planes - 1
+    exponents = {planes * g + j for g in range(groups) for j in range(weight_planes)}
+    return words * groups * weight_planes + (top + 1 - len(exponents))
+
+
+def load_needs(registers: dict[int, int], rows: int, config: Any) -> bytes:
+    """For each step of a LOADA 1 if it reads main memory, else 0 (padding, filler, missing planes)."""
+    chunks = 1 << registers[LoadReg.UNIT_LOG2]
+    kw, kh, units = registers[LoadReg.KW], registers[LoadReg.KH], registers[LoadReg.UNITS]
+    y = registers[LoadReg.IY] + np.arange(kh)
+    x = registers[LoadReg.IX] + np.arange(kw + (rows - 1) * registers[LoadReg.STEP])
+    inside = ((y >= 0) & (y < registers[LoadReg.H]))[:, None] & ((x >= 0) & (x < registers[LoadReg.W]))[None, :]
+    filler = -(kh * kw * units * chunks) % config.chunks_per_lanes // chunks
+    plane = np.repeat(inside.astype(np.uint8).ravel(), units).tobytes() + bytes(filler)
+    planes = registers[LoadReg.PLANES]
+    return plane * planes + (bytes(len(plane)) if planes % config.planes else b"")
+
+
+def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 1 << 32) -> Timing:
+    """Cycles of the program at instruction `entry` of a main memory image of 32-bit words.
+
+    Raises ValueError where the device would stop with an error or never end (a wait that nothing satisfies).
+    """
+    ladder_latency, drain_latency, skew = config.ladder_latency, config.drain_latency, config.skew
+    groups_per_row = config.columns // config.ladders
+    decoded: dict[int, Instruction] = {}
+    needs: dict[tuple[int, ...], bytes] = {}
+
+    queues: list[deque[Instruction]] = [deque(), deque(), deque()]
+    depth = config.queue_depth
+    filled = freed = done = 0
+    later: dict[int, list[int]] = {}  # cycle -> token counters to raise at its start: 0 filled, 1 freed
+    load_reg: dict[int, int] = dict.fromkeys(range(32), 0)
+    exec_reg: dict[int, int] = dict.fromkeys(range(32), 0)
+    store_reg: dict[int, int] = dict.fromkeys(range(32), 0)
+    pc, fetch_state, word = entry, 0, Instruction(op=Op.HALT)  # 0 request, 1 word, 2 dispatch
+    counters = [0, 0]
+    load_steps, load_index, load_signal, load_busy_until = b"", 0, False, -1
+    exec_left, exec_drain, exec_signal = 0, False, False
+    draining, tile_ready_at = False, -1
+    store_until, store_release = -1, -1  # last cycle of the tile at work
+    under_way_until, base_free_at = -1, 0
+    writes: set[int] = set()
+    drains: list[int] = []
+    markers: list[int] = []
+    exec_words: list[int] = []
+    words_fed = 0
+    last_progress = 0
+    t = -1
+    while True:
+        t += 1
+        if t >= limit or t - last_progress >= 1 << 20:
+            raise ValueError(f"the program makes no progress at cycle {last_progress}: a wait that nothing satisfies")
+        for token in later.pop(t, ()):
+            if token:
+                freed += 1
+            else:
+                filled += 1
+        pop_load = pop_exec = pop_store = False
+        write = t in writes
+        if write:
+            writes.discard(t)
+        empty = not (queues[0] or queues[1] or queues[2])
+        store_busy = t <= store_until or t <= under_way_until or t < base_free_at
+        load_busy = load_index < len(load_steps) or t <= load_busy_until
+        exec_busy = exec_left > 0
+
+        # --- loader
+        request = False
+        if load_index < len(load_steps):
+            request = load_steps[load_index] != 0
+            if not (request and write):
+                load_index += 1
+                if load_index == len(load_steps):
+                    load_busy_until = t + 1
+                    if load_signal:
+                        later.setdefault(t + 3, []).append(0)
+        elif queues[0]:
+            instruction = queues[0][0]
+            op = instruction.op
+            if op is Op.SET:
+                load_reg[instruction.reg] = instruction.value
+                pop_load = True
+            elif op is Op.ADD:
+                load_reg[instruction.reg] += instruction.value
+                pop_load = True
+            elif op is Op.AWAIT:
+                if done:
+                    done -= 1
+                    pop_load = True
+            elif not instruction.wait or freed:
+                freed -= instruction.wait
+                pop_load = True
+                load_signal, load_index = instruction.signal, 0
+                if op is Op.LOADA:
+                    key = (*(load_reg[r] for r in (LoadReg.IY, LoadReg.IX, LoadReg.KH, LoadReg.KW, LoadReg.H,
+                             LoadReg.W, LoadReg.UNITS, LoadReg.UNIT_LOG2, LoadReg.STEP, LoadReg.PLANES)),
+                           instruction.rows)  # fmt: skip
+                    if key not in needs:
+                        needs[key] = load_needs(load_reg, instruction.rows, config)
+                    load_steps = needs[key]
+                elif op is Op.LOADW:
+                    load_steps = b"\1" * (config.columns * load_reg[LoadReg.WWORDS])
+                else:
+                    load_steps = b"\1" * (config.ladder_words * instruction.count)
+
+        # --- execute
+        if exec_left:
+            if exec_left > 1 or not (exec_drain and draining):
+                exec_left -= 1
+                if exec_left == 0:
+                    if exec_signal:
+                        later.setdefault(t + 1 + skew, []).append(1)
+                    if exec_drain:
+                        draining = True
+                        tile_ready_at = t + drain_latency + 1
+        elif queues[1]:
+            instruction = queues[1][0]
+            if instruction.op is Op.SET:
+                exec_reg[instruction.reg] = instruction.value
+                pop_exec = True
+            elif not instruction.wait or filled:
+                filled -= instruction.wait
+                pop_exec = True
+                exec_left = exec_steps(
+                    exec_reg[ExecReg.WORDS], exec_reg[ExecReg.GROUPS], exec_reg[ExecReg.PLANES], config.planes
+                )
+                words_fed += exec_reg[ExecReg.WORDS] * exec_reg[ExecReg.GROUPS] * exec_reg[ExecReg.PLANES]
+                exec_drain, exec_signal = instruction.drain, instruction.signal
+
+        # --- store
+        done_pulse = False
+        if t <= store_until:
+            if t == store_release:
+                draining = False
+        elif queues[2]:
+            instruction = queues[2][0]
+            op = instruction.op
+            if op is Op.ADD:
+                store_reg[instruction.reg] += instruction.value
+                pop_store = True
+            elif op is Op.STORE:
+                if 0 <= tile_ready_at <= t and t >= base_free_at:
+                    pop_store = True
+                    tile_ready_at = -1
+                    raw, bits = store_reg[StoreReg.RAW], store_reg[StoreReg.BITS]
+                    emit = instruction.pool in (Pool.NONE, Pool.LAST)
+                    selects = config.columns if raw else groups_per_row
+                    interval = config.columns if raw else max(groups_per_row, bits if emit else 0)
+                    starts = [t + 1 + k * interval for k in range(instruction.rows)]
+                    drains += [s + 1 for s in starts]
+                    store_until = store_release = t + instruction.rows * interval
+                    last_select = starts[-1] + selects - 1
+                    under_way_until = last_select + ladder_latency + 1
+                    if raw:
+                        writes.update(s + 2 + k for s in starts for k in range(selects))
+                    elif emit:
+                        first = selects - 1 + ladder_latency + 2
+                        writes.update(s + first + k for s in starts for k in range(bits))
+                        under_way_until += bits
+                    if emit:
+                        base_free_at = starts[0] + (3 if raw else selects - 1 + ladder_latency + 2)
+            elif not (t <= under_way_until or t < base_free_at):
+                pop_store = True
+                if op is Op.DONE:
+                    done_pulse = True
+                    markers.append(t + 1)
+                    exec_words.append(words_fed)
+                else:
+                    store_reg[instruction.reg] = instruction.value
+
+        # --- fetch; it sees the queue levels of the beginning of the cycle
+        push = -1
+        if fetch_state == 0:
+            if not (write or request):
+                fetch_state = 1
+        elif fetch_state == 1:
+            raw_word = int(image[pc])
+            if raw_word not in decoded:
+                decoded[raw_word] = decode(raw_word)
+            word = decoded[raw_word]
+            pc += 1
+            fetch_state = 2
+        else:
+            op = word.op
+            if op is Op.REPEAT:
+                if counters[word.slot] == word.count - 1:
+                    counters[word.slot] = 0
+                else:
+                    counters[word.slot] += 1
+                    pc -= 1 + word.back
+                fetch_state = 0
+            elif op is Op.HALT:
+                if empty and not (store_busy or load_busy or exec_busy):
+                    return Timing(t + 1, np.array(drains, dtype=np.int64), markers, exec_words)
+            else:
+                target = _ENGINE_OF[op] if op not in (Op.SET, Op.ADD) else word.engine
+                if len(queues[target]) != depth:
+                    push = target
+                    fetch_state = 0
+        if pop_load:
+            queues[0].popleft()
+        if pop_exec:
+            queues[1].popleft()
+        if pop_store:
+            queues[2].popleft()
+        if push >= 0:
+            queues[push].append(word)
+        if done_pulse:
+            done += 1
+        if push >= 0 or pop_load or pop_exec or pop_store:
+            last_progress = t
+
+
+_ENGINE_OF = {
+    Op.LOADA: Engine.LOAD,
+    Op.LOADW: Engine.LOAD,
+    Op.LOADP: Engine.LOAD,
+    Op.AWAIT: Engine.LOAD,
+    Op.EXEC: Engine.EXEC,
+    Op.STORE: Engine.STORE,
+    Op.DONE: Engine.STORE,
+}
