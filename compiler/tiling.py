@@ -1,0 +1,171 @@
+"""How a lowered layer is cut to the buffers: segments of a patch, resident column tiles, buffer slots.
+
+Two forms. *Whole*: the patch of an output pixel (all planes) and the filters of a column tile stand in the buffers, and
+one EXEC computes a tile. *Split*: one EXEC per plane pair and segment; what does not fit is loaded again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .layout import CompileError, unit_of
+from .lowering import Lowered, Segment
+
+__all__ = ["Tiling", "check_fields", "choose_tiling", "output_column_tiles"]
+
+_MAX_PIXELS = 1023  # loader registers for kernel, step, height and width have 10 bits
+_MAX_TILES = 64  # field `tile` of STORE
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tiling:
+    segments: list[Segment]
+    words: list[int]
+    """Lane words per plane of each segment."""
+    lanes: np.ndarray
+    """Weight index of every lane, see `Lowered.lanes`."""
+    split: bool
+    row_slots: int
+    """Patches (whole) or pieces of a patch (split) that stand in the row buffers at a time."""
+    slot_words: int
+    """Row buffer words of one of them."""
+    resident: int
+    """Column tiles whose filters stand in the column buffers together; 0: pieces of filters are streamed (split)."""
+    tile_words: int
+    """Column buffer words of the filters of one column tile, a null word for split tiles with gaps included."""
+    column_slots: int
+    """Pieces of filters in the column buffers where they are streamed."""
+    column_tiles: int
+    """Column tiles that the output tensor has, those of dummy channels only included."""
+    gaps: bool
+    """Split, and there are exponents without a plane pair: they need an operand that gives popcount 0."""
+    cycles: int
+    """Estimate for the layer: for choosing, not for reporting."""
+
+    @property
+    def plane_words(self) -> int:
+        return sum(self.words)
+
+
+def _segments(low: Lowered, capacity: int) -> list[Segment]:
+    """Fewest kernel-row segments of at most `capacity` words; single pixels or units where a kernel row is too long."""
+    kh, kw = low.kernel
+    for count in range(1, kh + 1):
+        bounds = [kh * i // count for i in range(count + 1)]
+        parts = [Segment(a, b - a, 0, kw, 0, low.units) for a, b in zip(bounds, bounds[1:], strict=False)]
+        if max(low.words(part) for part in parts) <= capacity:
+            return parts
+    per_pixel = low.words(Segment(0, 1, 0, 1, 0, low.units))
+    parts = []
+    for ky in range(kh):
+        if per_pixel <= capacity:
+            columns = max(c for c in range(1, kw + 1) if low.words(Segment(0, 1, 0, c, 0, low.units)) <= capacity)
+            parts += [Segment(ky, 1, kx, min(columns, kw - kx), 0, low.units) for kx in range(0, kw, columns)]
+        else:
+            parts += [
+                Segment(ky, 1, kx, 1, u, min(capacity, low.units - u))
+                for kx in range(kw)
+                for u in range(0, low.units, capacity)
+            ]
+    return parts
+
+
+def _positions(low: Lowered) -> int:
+    return 1 if low.layer.pool is None else low.layer.pool.kernel[0] * low.layer.pool.kernel[1]
+
+
+def output_column_tiles(low: Lowered) -> int:
+    """Column tiles of the output: the last pixel unit is filled with dummy channels, computed like the others."""
+    config = low.config
+    if low.layer.output_format is None:
+        return -(-low.out_channels // config.columns)
+    units, unit_log2 = unit_of(low.out_channels, config)
+    return max(1, (units * config.chunk << unit_log2) // config.columns)
+
+
+def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int) -> int:
+    """Cycles of a layer: per tile the slowest of load, execute and store, and the filters of each group."""
+    config, (height, width) = low.config, low.pooled_shape
+    across = -(-width // config.rows)
+    step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
+    rows = min(config.rows, width)
+    pixels = low.kernel[1] + (rows - 1) * step
+    load = low.groups * config.planes * low.kernel[0] * pixels * low.units + 2
+    execute = low.groups * low.weight_format.bits * words + 2
+    store = rows * config.columns // config.ladders + 4
+    groups = -(-tiles // resident)
+    filters = config.columns * low.weight_format.bits * words + 2
+    spots = height * across * _positions(low)
+    per_spot = max(load + streamed * resident, resident * execute, resident * store)
+    hidden = 1 if groups == 1 or 2 * resident * low.weight_format.bits * words > config.column_depth else 0
+    once = tiles * filters
+    loads_apart = load if spots > 1 else 0
+    return groups * (spots * per_spot + loads_apart) + (once if hidden else max(0, once - groups * spots * per_spot))
+
+
+def choose_tiling(low: Lowered) -> Tiling:
+    """The tiling with the lowest estimate; CompileError where not even single words fit."""
+    config = low.config
+    k_planes, groups = low.weight_format.bits, low.groups
+    tiles = output_column_tiles(low)
+    most = min(tiles, _MAX_TILES, config.ladder_depth // config.columns)
+    positions = _positions(low)
+
+    whole = Segment(0, low.kernel[0], 0, low.kernel[1], 0, low.units)
+    words = low.words(whole)
+    if groups * words <= config.row_depth and k_planes * words <= config.column_depth:
+        slot = groups * words
+        fit = config.row_depth // slot
+        slots = 2 * positions if fit >= 2 * positions else positions if fit >= positions else min(fit, 2)
+        tile_words = k_planes * words
+        counts = {min(most, max(1, config.column_depth // tile_words // n)) for n in (1, 2)}
+        cycles, resident = min((_estimate(low, tiles, n, words, 0), -n) for n in counts)
+        return Tiling(
+            segments=[whole], words=[words], lanes=low.lanes([whole]), split=False, row_slots=slots, slot_words=slot,
+            resident=-resident, tile_words=tile_words, column_slots=0, column_tiles=tiles, gaps=False, cycles=cycles,
+        )  # fmt: skip
+
+    gaps = config.planes > k_planes and groups > 1
+    # Two slots each, so that loading overlaps with computing. The null operand takes a slot of its own.
+    capacity = min(config.row_depth, config.column_depth) // (2 + gaps)
+    segments = _segments(low, capacity)
+    sizes = [low.words(segment) for segment in segments]
+    if low.act.validity and low.units > 1 and any(s.units < low.units for s in segments):
+        raise CompileError(
+            f"layer {low.name!r}: one pixel takes {low.units} words, {capacity} fit the buffers of configuration "
+            f"{config.name!r}; a layer with a validity plane cannot be split further, use larger row and column buffers"
+        )
+    largest, total = max(sizes), sum(sizes)
+    run_bits = (groups * total * config.lanes * ((1 << config.planes) - 1)).bit_length()
+    if config.run_width < config.acc_width and run_bits > config.run_width:
+        raise CompileError(
+            f"layer {low.name!r}: a run of popcounts needs {run_bits} bits, configuration {config.name!r} has "
+            f"{config.run_width}; use larger row and column buffers"
+        )
+    tile_words = k_planes * total + gaps
+    resident = min(most, config.column_depth // tile_words)
+    column_slots = 0 if resident else config.column_depth // largest
+    streamed = 0 if resident else config.columns * groups * k_planes * total
+    cycles = _estimate(low, tiles, resident or most, total, streamed)
+    return Tiling(
+        segments=segments, words=sizes, lanes=low.lanes(segments), split=True,
+        row_slots=min(config.row_depth // largest, groups * len(segments) + gaps), slot_words=largest, resident=resident,
+        tile_words=tile_words, column_slots=column_slots, column_tiles=tiles, gaps=gaps, cycles=cycles,
+    )  # fmt: skip
+
+
+def check_fields(low: Lowered) -> None:
+    """Refuse sizes that the loader's registers cannot hold."""
+    config = low.config
+    step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
+    reach = low.kernel[1] + (config.rows - 1) * step
+    for what, value in (
+        ("input height", low.height),
+        ("input width", low.width),
+        ("output height", low.out_height + max(low.padding)),
+        ("kernel height", low.kernel[0]),
+        ("input columns of one tile", reach),
+    ):
+        if value > _MAX_PIXELS:
+            raise CompileError(f"layer {low.name!r}: {what} is {value}, the loader reaches {_MAX_PIXELS}; use a smaller one")
+
