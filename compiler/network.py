@@ -106,6 +106,8 @@ class Conv:
     """float32 [out channels] or [1]: real weight = weight_scale * integer weight; to compare accumulators."""
     input_scale: float = 1.0
     """Real activation = input_scale * integer activation."""
+    accumulator_bias: np.ndarray | None = None
+    """float32 [out channels] or [1]: bias that the QONNX tensor "accumulator" includes (Conv and Gemm with bias); to compare."""
     output_code_scale: float = 1.0
     """Real output activation = output_code_scale * integer of output_format (layers with thresholds)."""
 
