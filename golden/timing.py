@@ -187,7 +187,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                     last_select = starts[-1] + selects - 1
                     under_way_until = last_select + ladder_latency + 1
                     if raw:
-                        writes.update(s + 2 + k for s in starts for k in range(selects))
+                        writes.update(s + 3 + k for s in starts for k in range(selects))
                     elif emit:
                         first = selects - 1 + ladder_latency + 2
                         writes.update(s + first + k for s in starts for k in range(bits))

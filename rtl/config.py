@@ -37,7 +37,7 @@ class Config:
     rows: int
     """Rows of PEs = output pixels of a tile, 1..32."""
     columns: int
-    """Columns of PEs = output channels of a tile, a power of two, 2..64."""
+    """Columns of PEs = output channels of a tile, a power of two, 4..64."""
     lanes: int
     """Lanes (bit products) per PE and activation plane, a power of two, 8..256."""
     planes: int = 1
@@ -64,11 +64,13 @@ class Config:
     """Ladders working side by side = results requantized per cycle, a power of two, 1..columns."""
     queue_depth: int = 4
     """Instructions waiting in front of each engine, a power of two, 2..64."""
+    pixel_bits: int = 10
+    """Bits of image and kernel coordinates: heights and widths are below 2**pixel_bits, 6..12."""
 
     def __post_init__(self) -> None:
         for field, low, high, power in (
             ("rows", 1, 32, False),
-            ("columns", 2, 64, True),
+            ("columns", 4, 64, True),
             ("lanes", 8, 256, True),
             ("planes", 1, 8, True),
             ("hop", 1, 64, False),
@@ -82,6 +84,7 @@ class Config:
             ("ladder_depth", self.columns, 4096, True),
             ("ladders", 1, self.columns, True),
             ("queue_depth", 2, 64, True),
+            ("pixel_bits", 6, 12, False),
         ):
             value = getattr(self, field)
             if type(value) is not int:
@@ -123,6 +126,16 @@ class Config:
     def chunks_per_lanes(self) -> int:
         """Chunks in one lane word of a row or column buffer."""
         return self.lanes // self.chunk
+
+    @property
+    def chunk_address_bits(self) -> int:
+        """Bits of a chunk address; one more than memory needs, so that what lies beyond it is seen."""
+        return (self.mem_depth * self.chunks_per_word).bit_length()
+
+    @property
+    def granule_address_bits(self) -> int:
+        """Bits of a granule address; one more than memory needs."""
+        return (self.mem_depth * self.granules_per_word).bit_length()
 
     @property
     def peak_bmac(self) -> int:
@@ -210,7 +223,8 @@ PRESETS: dict[str, Config] = {
                ladder_depth=64, acc_width=28, mul_width=18),
         Config(name="test_wide", rows=3, columns=8, lanes=32, planes=2, hop=2, chunk=16, mem_width=64, mem_depth=16384,
                ladders=2, acc_width=30, mul_width=18),
-        Config(name="icebreaker", rows=4, columns=8, lanes=32, chunk=16, mem_width=32, mem_depth=32768),
+        Config(name="icebreaker", rows=2, columns=8, lanes=32, chunk=16, mem_width=32, mem_depth=32768, pixel_bits=8,
+               queue_depth=2),
         Config(name="ulx3s_85f", rows=8, columns=16, lanes=64, chunk=16, mem_width=64, mem_depth=16384,
                row_depth=512, column_depth=512, acc_width=32, mul_width=18, ladders=4),
         Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),

@@ -63,8 +63,9 @@ class Execute(wiring.Component):
         planes = config.planes
         a_width, w_width = len(self.a_address), len(self.w_address)
 
+        word_range = range(min(config.row_depth, config.column_depth) + 1)
         registers = {
-            ExecReg.WORDS: (words := Signal(12, reset_less=True)),
+            ExecReg.WORDS: (words := Signal(word_range, reset_less=True)),
             ExecReg.GROUPS: (groups := Signal(4, reset_less=True)),
             ExecReg.PLANES: (weight_planes := Signal(4, reset_less=True)),
             ExecReg.SUM_CODE: (sum_code := Signal(8, reset_less=True)),
@@ -86,7 +87,7 @@ class Execute(wiring.Component):
         run_plane, plane = Signal(signed(5), reset_less=True), Signal(signed(5), reset_less=True)
         run_a, a = Signal(a_width, reset_less=True), Signal(a_width, reset_less=True)
         run_w, pair_w, w = (Signal(w_width, name=n, reset_less=True) for n in ("run_w", "pair_w", "w"))
-        word = Signal(12, reset_less=True)
+        word = Signal(word_range, reset_less=True)
         first_pair = Signal(reset_less=True)
 
         gap, last_word, last_pair, last_run, stall, step = (Signal(name=n) for n in (

@@ -62,7 +62,7 @@ class Fetch(wiring.Component):
         config = self.config
         slots = exact_log2(config.mem_width // 32)
 
-        pc = Signal(20, reset_less=True)
+        pc = Signal(min(20, len(self.address) + slots + 1), reset_less=True)
         word = Signal(32, reset_less=True)
         opcode = word[28:]
         repeat, field = Signal(REPEAT), Signal(REGISTER)

@@ -11,11 +11,6 @@ from .isa import LOADA, LOADP, REGISTER
 
 __all__ = ["BufferWrite", "Loader"]
 
-_ADDRESS = 21
-"""Bits of a chunk address and of a register value."""
-_PIXELS = 10
-"""Bits of a pixel counter."""
-
 
 class BufferWrite(wiring.Signature):
     """Write port of a row buffer: `address` (word), `data` (lanes bits), `enable` (per plane and chunk)."""
@@ -85,21 +80,24 @@ class Loader(wiring.Component):
         per_lanes = config.chunks_per_lanes
         chunk_shift = exact_log2(config.chunks_per_word)
         depth_bits = len(self.address)
+        address, pixels = config.chunk_address_bits, config.pixel_bits
+        row_words, column_words = range(config.row_depth + 1), range(config.column_depth + 1)
 
         # --- registers ---------------------------------------------------------------------------
         def register(name: str, shape) -> Signal:
             return Signal(shape, name=name.lower(), reset_less=True)
 
         shapes = {
-            LoadReg.ACT: _ADDRESS, LoadReg.ROW_STRIDE: _ADDRESS, LoadReg.PLANE_STRIDE: _ADDRESS,
-            LoadReg.UNITS: 12, LoadReg.UNIT_LOG2: 3, LoadReg.KW: _PIXELS, LoadReg.KH: _PIXELS, LoadReg.STEP: _PIXELS,
-            LoadReg.H: _PIXELS, LoadReg.W: _PIXELS, LoadReg.IY: signed(_PIXELS + 2), LoadReg.IX: signed(_PIXELS + 2),
-            LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: _ADDRESS, LoadReg.WORDS: 12,
-            LoadReg.WGT: _ADDRESS, LoadReg.WWORDS: 12, LoadReg.LAD: _ADDRESS,
+            LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.PLANE_STRIDE: address,
+            LoadReg.UNITS: range(config.row_depth * per_lanes + 1), LoadReg.UNIT_LOG2: range(exact_log2(per_lanes) + 1),
+            LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
+            LoadReg.IY: signed(pixels + 1), LoadReg.IX: signed(pixels + 1),
+            LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address, LoadReg.WORDS: row_words,
+            LoadReg.WGT: address, LoadReg.WWORDS: column_words, LoadReg.LAD: 21,
         }  # fmt: skip
         reg = {r: register(r.name, shape) for r, shape in shapes.items()}
         # Row r starts r * STEP pixels to the right of row 0.
-        offset = [Signal(_PIXELS, name=f"offset{r}", reset_less=True) for r in range(config.rows)]
+        offset = [Signal(pixels, name=f"offset{r}", reset_less=True) for r in range(config.rows)]
 
         opcode = self.i.payload[28:]
         field, loada, loadp = Signal(REGISTER), Signal(LOADA), Signal(LOADP)
@@ -112,22 +110,24 @@ class Loader(wiring.Component):
         unit_chunks = Signal(range(per_lanes + 1))
         m.d.comb += unit_chunks.eq(1 << reg[LoadReg.UNIT_LOG2])
 
-        last_px = Signal(_PIXELS, reset_less=True)
-        unit, unit_offset = Signal(12, reset_less=True), Signal(12 + 3, reset_less=True)
-        px, ky = Signal(_PIXELS, reset_less=True), Signal(_PIXELS, reset_less=True)
-        x, y, y_start = (Signal(signed(_PIXELS + 2), name=n, reset_less=True) for n in ("x", "y", "y_start"))
+        last_px = Signal(pixels, reset_less=True)
+        unit = Signal(range(config.row_depth * per_lanes), reset_less=True)
+        px, ky = Signal(pixels, reset_less=True), Signal(pixels, reset_less=True)
+        x, y, y_start = (Signal(signed(pixels + 1), name=n, reset_less=True) for n in ("x", "y", "y_start"))
         plane = Signal(4, reset_less=True)
         subplane = Signal(range(config.planes), reset_less=True)
         pad = Signal(9, reset_less=True)
         source, source_row, source_plane = (
-            Signal(_ADDRESS, name=n, reset_less=True) for n in ("source", "source_row", "source_plane")
+            Signal(address, name=n, reset_less=True) for n in ("source", "source_row", "source_plane")
         )
         # Chunks of the word at work already filled for row 0; at the end of a plane the rest gets zeros (filler).
         fill = Signal(range(per_lanes), reset_less=True)
         filler, zero_pass, plane_start = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
         base = Signal(range(config.row_depth * per_lanes), reset_less=True)
         # Weights and ladder parameters: destination word and count.
-        item, item_word, target = Signal(12, reset_less=True), Signal(12, reset_less=True), Signal(12, reset_less=True)
+        item = Signal(range(config.ladder_depth), reset_less=True)
+        item_word = Signal(column_words, reset_less=True)
+        target = Signal(range(max(config.column_depth, config.ladder_depth)), reset_less=True)
         column = Signal(range(config.columns), reset_less=True)
 
         inside, valid_plane = Signal(), Signal()
@@ -135,7 +135,7 @@ class Loader(wiring.Component):
         last_unit, taps_end, plane_end, last_plane, load_end = (Signal(name=n) for n in (
             "last_unit", "taps_end", "plane_end", "last_plane", "load_end"))  # fmt: skip
         need, step = Signal(), Signal()
-        chunk_address = Signal(_ADDRESS)
+        chunk_address = Signal(address)
         m.d.comb += [
             inside.eq((x.as_unsigned() < reg[LoadReg.W]) & (y.as_unsigned() < reg[LoadReg.H])),
             valid_plane.eq(reg[LoadReg.VALID] & (plane == 0)),
@@ -149,11 +149,11 @@ class Loader(wiring.Component):
                 else plane == reg[LoadReg.PLANES] - 1
             ),
             need.eq(~kind.act | (inside & ~filler & ~zero_pass)),
-            chunk_address.eq(Mux(kind.act & valid_plane, reg[LoadReg.VALID_ADDR] + unit_offset, source)),
+            chunk_address.eq(Mux(kind.act & valid_plane, reg[LoadReg.VALID_ADDR] + (unit << reg[LoadReg.UNIT_LOG2]), source)),
             self.request.eq(~idle & need),
             step.eq(~idle & (self.grant | ~need)),
         ]
-        word_address = Signal(_ADDRESS)
+        word_address = Signal(address)
         with m.If(kind.ladder):
             m.d.comb += word_address.eq(reg[LoadReg.LAD] >> exact_log2(config.mem_width // 32))
         with m.Elif(kind.weight):
@@ -174,7 +174,7 @@ class Loader(wiring.Component):
                             with m.Case(r):
                                 m.d.sync += target_register.eq(field.value)
                                 if r == LoadReg.STEP:
-                                    m.d.sync += [o.eq(field.value[:_PIXELS] * k) for k, o in enumerate(offset)]
+                                    m.d.sync += [o.eq(field.value[:pixels] * k) for k, o in enumerate(offset)]
                 with m.Case(Op.ADD):
                     m.d.comb += self.i.ready.eq(1)
                     with m.If(self.i.valid), m.Switch(field.reg):
@@ -194,7 +194,7 @@ class Loader(wiring.Component):
                             kind.ladder.eq(opcode == Op.LOADP),
                             signal.eq(loada.signal),
                             last_px.eq(reg[LoadReg.KW] - 1 + Array(offset)[loada.rows]),
-                            Cat(unit, unit_offset, px, ky, plane, subplane, fill, filler, zero_pass).eq(0),
+                            Cat(unit, px, ky, plane, subplane, fill, filler, zero_pass).eq(0),
                             plane_start.eq(1),
                             x.eq(reg[LoadReg.IX]),
                             y.eq(reg[LoadReg.IY]),
@@ -214,22 +214,21 @@ class Loader(wiring.Component):
             with m.If(~filler):
                 m.d.sync += [
                     unit.eq(unit + 1),
-                    unit_offset.eq(unit_offset + unit_chunks),
                     source.eq(source + unit_chunks),
                 ]
                 with m.If(last_unit):
-                    m.d.sync += [unit.eq(0), unit_offset.eq(0), px.eq(px + 1), x.eq(x + 1)]
+                    m.d.sync += [unit.eq(0), px.eq(px + 1), x.eq(x + 1)]
                     with m.If(px == last_px):
-                        next_row = (source_row + reg[LoadReg.ROW_STRIDE])[:_ADDRESS]
+                        next_row = (source_row + reg[LoadReg.ROW_STRIDE])[:address]
                         m.d.sync += [px.eq(0), x.eq(reg[LoadReg.IX]), ky.eq(ky + 1), y.eq(y + 1)]
                         m.d.sync += [source.eq(next_row), source_row.eq(next_row)]
             with m.If(taps_end):
                 m.d.sync += filler.eq(1)
             with m.If(plane_end):
-                next_plane = Signal(_ADDRESS)
+                next_plane = Signal(address)
                 m.d.comb += next_plane.eq(source_plane + Mux(valid_plane, 0, reg[LoadReg.PLANE_STRIDE]))
                 m.d.sync += [
-                    Cat(filler, ky, px, unit, unit_offset).eq(0),
+                    Cat(filler, ky, px, unit).eq(0),
                     x.eq(reg[LoadReg.IX]),
                     y.eq(reg[LoadReg.IY]),
                     source.eq(next_plane),
@@ -270,7 +269,7 @@ class Loader(wiring.Component):
             data.StructLayout(
                 {
                     "act": 1, "column": config.columns, "ladder": config.ladder_words, "end": 1, "read": 1, "fill": 1,
-                    "any_row": 1, "start": 1, "px": _PIXELS, "chunk": chunk_shift, "half": 3, "target": 12,
+                    "any_row": 1, "start": 1, "px": pixels, "chunk": chunk_shift, "half": exact_log2(config.mem_width // 32), "target": len(target),
                     "planes": config.planes, "base": len(base),
                 }
             )  # fmt: skip
@@ -311,7 +310,7 @@ class Loader(wiring.Component):
         with m.If(~tag.read):
             m.d.comb += lane_word.eq(tag.fill.replicate(config.lanes))
         with m.If(tag.ladder != 0):
-            m.d.comb += lane_word.eq(self.rdata.word_select(tag.half[: exact_log2(config.mem_width // 32)], 32))
+            m.d.comb += lane_word.eq(self.rdata.word_select(tag.half, 32))
         m.d.sync += [
             self.wdata.eq(lane_word),
             self.column_enable.eq(tag.column),
@@ -325,7 +324,7 @@ class Loader(wiring.Component):
             taken = Signal(name=f"taken{r}")
             enable = Signal(per_lanes, name=f"enable{r}")
             m.d.comb += [
-                taken.eq(tag.act & (tag.any_row | ((tag.px - offset[r]).as_unsigned()[:_PIXELS] < reg[LoadReg.KW]))),
+                taken.eq(tag.act & (tag.any_row | ((tag.px - offset[r]).as_unsigned()[:pixels] < reg[LoadReg.KW]))),
                 here.eq(Mux(tag.start, tag.base, place)),
             ]
             with m.If(tag.act):

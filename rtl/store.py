@@ -1,6 +1,6 @@
 """Store engine: drains a tile row by row, requantizes, pools, and writes planes or raw results to main memory."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -14,9 +14,6 @@ from .ladder import Ladder, parameters_layout
 from .pool import Pool
 
 __all__ = ["Store"]
-
-_ADDRESS = 21
-"""Bits of a granule address."""
 
 
 class Store(wiring.Component):
@@ -43,7 +40,7 @@ class Store(wiring.Component):
         Parameters of `ladders` neighbouring channels.
     done : Out(1)
         Pulses for DONE.
-    write : Out(1), address : Out(21), we : Out, wdata : Out
+    write : Out(1), address : Out(granule_address_bits), we : Out, wdata : Out
         Writes to main memory, granule address; always granted.
     busy : Out(1)
         Anything under way.
@@ -65,7 +62,7 @@ class Store(wiring.Component):
                 "ladder_data": In(config.ladders * 32 * config.ladder_words),
                 "done": Out(1),
                 "write": Out(1),
-                "address": Out(_ADDRESS),
+                "address": Out(config.granule_address_bits),
                 "we": Out(config.granules_per_word),
                 "wdata": Out(config.mem_width),
                 "busy": Out(1),
@@ -78,16 +75,18 @@ class Store(wiring.Component):
         ladders, columns, granule = config.ladders, config.columns, config.granule
         groups = columns // ladders
         tile_granules, raw_granules = columns // granule, 32 // granule
+        address = config.granule_address_bits
+        channel_range = range(config.ladder_depth)
 
         reg = {
-            StoreReg.DST: Signal(_ADDRESS, name="dst", reset_less=True),
-            StoreReg.PIXEL_STRIDE: Signal(_ADDRESS, name="pixel_stride", reset_less=True),
-            StoreReg.PLANE_STRIDE: Signal(_ADDRESS, name="plane_stride", reset_less=True),
+            StoreReg.DST: Signal(address, name="dst", reset_less=True),
+            StoreReg.PIXEL_STRIDE: Signal(address, name="pixel_stride", reset_less=True),
+            StoreReg.PLANE_STRIDE: Signal(address, name="plane_stride", reset_less=True),
             StoreReg.BITS: Signal(4, name="bits", reset_less=True),
             StoreReg.SUM: Signal(name="sum", reset_less=True),
             StoreReg.RAW: Signal(name="raw", reset_less=True),
             StoreReg.GRANULES: Signal(range(tile_granules + 1), name="granules", reset_less=True),
-            StoreReg.LADDER: Signal(12, name="ladder", reset_less=True),
+            StoreReg.LADDER: Signal(channel_range, name="ladder", reset_less=True),
         }
         raw, bits = reg[StoreReg.RAW], reg[StoreReg.BITS]
         opcode = self.i.payload[28:]
@@ -96,15 +95,15 @@ class Store(wiring.Component):
 
         # --- select: one group of results per cycle --------------------------------------------------
         running, under_way = Signal(), Signal()
-        flag_layout = data.StructLayout({"tile": 1, "last": 1, "emit": 1, "masked": 1, "mode": 2})
+        flag_layout = data.StructLayout({"tile": 1, "row": 1, "last": 1, "emit": 1, "masked": 1, "mode": 2})
         tile = Signal(data.StructLayout({"mode": 2, "low": 5, "high": 5}), reset_less=True)
         rows_left, row = Signal(5, reset_less=True), Signal(5, reset_less=True)
         interval = Signal(range(max(columns, 8) + 1), reset_less=True)
         position = Signal(range(max(columns, 8)), reset_less=True)
-        channel = Signal(12, reset_less=True)
-        channel_start = Signal(12, reset_less=True)
+        channel = Signal(channel_range, reset_less=True)
+        channel_start = Signal(channel_range, reset_less=True)
         first_row = Signal(reset_less=True)
-        next_base, next_base_valid = Signal(_ADDRESS, reset_less=True), Signal()
+        next_base, next_base_valid = Signal(address, reset_less=True), Signal()
         emit, selecting, last_of_row = Signal(), Signal(), Signal()
         count = Signal(range(columns + 1))
         m.d.comb += [
@@ -134,7 +133,7 @@ class Store(wiring.Component):
                 with m.Default():
                     m.d.comb += self.i.ready.eq(self.tile_ready & ~next_base_valid)
                     with m.If(self.i.valid & self.i.ready):
-                        start = (reg[StoreReg.LADDER] + store.tile * columns)[:12]
+                        start = (reg[StoreReg.LADDER] + store.tile * columns)[: len(channel)]
                         m.d.comb += self.take_tile.eq(1)
                         m.d.sync += [
                             running.eq(1),
@@ -197,6 +196,7 @@ class Store(wiring.Component):
         m.d.comb += [
             valid.eq(selecting),
             flags.tile.eq(first_row & (position == 0)),
+            flags.row.eq(position == 0),
             flags.last.eq(last_of_row),
             flags.emit.eq(emit),
             flags.masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
@@ -213,70 +213,61 @@ class Store(wiring.Component):
             pool.code.eq(Cat(codes)),
         ]
 
-        # --- gather codes to planes, write one plane per cycle ---------------------------------------
+        # --- gather codes to planes -----------------------------------------------------------------
         gathered = [Signal(columns, name=f"gathered{k}", reset_less=True) for k in range(8)]
         planes = [Signal(columns, name=f"planes{k}", reset_less=True) for k in range(8)]
         writing, write_plane = Signal(), Signal(3, reset_less=True)
         out_valid, out = valids[latency + 1] & flag[latency + 1].emit & ~raw, flag[latency + 1]
-        row_base, pointer = Signal(_ADDRESS, reset_less=True), Signal(_ADDRESS, reset_less=True)
-        tile_start = Signal(reset_less=True)
-        with m.If(writing):
-            m.d.sync += [write_plane.eq(write_plane + 1), pointer.eq(pointer + reg[StoreReg.PLANE_STRIDE])]
+        with m.If(writing & ~raw):
+            m.d.sync += write_plane.eq(write_plane + 1)
             m.d.sync += [low.eq(high) for low, high in zip(planes[:-1], planes[1:], strict=True)]
-            with m.If(write_plane == bits - 1):
-                m.d.sync += writing.eq(0)
-        with m.If(out_valid):
+        with m.If(raw | (write_plane == bits - 1)):
+            m.d.sync += writing.eq(0)
+        row_event, new_tile = Signal(), Signal()
+        starts = Signal(reset_less=True)
+        with m.If(raw):
+            # Raw results take the place of four planes, one result per cycle.
+            m.d.comb += [row_event.eq(valids[2] & flag[2].row), new_tile.eq(flag[2].tile)]
+            m.d.sync += [Cat(planes).eq(totals[0]), writing.eq(valids[2])]
+        with m.Elif(out_valid):
+            m.d.comb += [row_event.eq(out.last), new_tile.eq(starts | out.tile)]
+            m.d.sync += starts.eq((starts | out.tile) & ~out.last)
             merged = []
             for k in range(8):
                 new = Cat(pool.o[8 * p + k] for p in range(ladders))
                 merged.append(Cat(gathered[k], new)[ladders:])
                 m.d.sync += gathered[k].eq(merged[k])
-            with m.If(out.tile):
-                m.d.sync += tile_start.eq(1)
             with m.If(out.last):
-                starts = tile_start | out.tile
-                base = Mux(starts, next_base, row_base)
-                m.d.sync += [
-                    tile_start.eq(0),
-                    writing.eq(1),
-                    write_plane.eq(0),
-                    pointer.eq(base),
-                    row_base.eq(base + reg[StoreReg.PIXEL_STRIDE]),
-                    [plane.eq(value) for plane, value in zip(planes, merged, strict=True)],
-                ]
-                with m.If(starts):
-                    m.d.sync += next_base_valid.eq(0)
+                m.d.sync += [writing.eq(1), write_plane.eq(0)]
+                m.d.sync += [plane.eq(value) for plane, value in zip(planes, merged, strict=True)]
 
-        # --- raw results, one per cycle -------------------------------------------------------------
-        raw_valid, raw_flags = Signal(), flag[2]
-        raw_pointer, raw_here = Signal(_ADDRESS, reset_less=True), Signal(_ADDRESS)
-        raw_row = Signal(_ADDRESS, reset_less=True)
-        m.d.comb += [raw_valid.eq(valids[2] & raw), raw_here.eq(Mux(raw_flags.tile, next_base, raw_pointer))]
-        with m.If(raw_valid):
-            m.d.sync += raw_pointer.eq(raw_here + raw_granules)
-            with m.If(raw_flags.tile):
-                m.d.sync += [next_base_valid.eq(0), raw_row.eq(next_base)]
-            with m.If(raw_flags.last):
-                next_row = ((Mux(raw_flags.tile, next_base, raw_row)) + reg[StoreReg.PIXEL_STRIDE])[:_ADDRESS]
-                m.d.sync += [raw_pointer.eq(next_row), raw_row.eq(next_row)]
+        # --- where: a pointer over the planes or the raw results of a row --------------------------------
+        row_base, pointer = Signal(address, reset_less=True), Signal(address, reset_less=True)
+        base = Signal(address)
+        m.d.comb += base.eq(Mux(new_tile, next_base, row_base))
+        with m.If(row_event):
+            m.d.sync += [pointer.eq(base), row_base.eq(base + reg[StoreReg.PIXEL_STRIDE])]
+            with m.If(new_tile):
+                m.d.sync += next_base_valid.eq(0)
+        with m.Else():
+            m.d.sync += pointer.eq(pointer + Mux(raw, raw_granules, reg[StoreReg.PLANE_STRIDE]))
 
         # --- main memory: the data stand at every place of the word, write enables choose --------------
         place = Signal(range(config.granules_per_word))
-        m.d.comb += [self.write.eq(writing | raw_valid), place.eq(self.address)]
+        m.d.comb += [self.write.eq(writing), self.address.eq(pointer), place.eq(pointer)]
         with m.If(raw):
             m.d.comb += [
-                self.address.eq(raw_here),
-                self.wdata.eq((totals[0] | Const(0, 32)).replicate(config.mem_width // 32)),
-                self.we.eq(Cat(g // raw_granules == place >> exact_log2(raw_granules) for g in range(config.granules_per_word))),
+                self.wdata.eq(Cat(planes)[:32].replicate(config.mem_width // 32)),
+                self.we.eq(Cat(g // raw_granules == place >> exact_log2(raw_granules) for g in range(len(self.we)))),
             ]
         with m.Else():
             m.d.comb += [
-                self.address.eq(pointer),
                 self.wdata.eq(planes[0].replicate(config.mem_width // columns)),
                 self.we.eq(
                     Cat(
-                        (g // tile_granules == place >> exact_log2(tile_granules)) & (g % tile_granules < reg[StoreReg.GRANULES])
-                        for g in range(config.granules_per_word)
+                        (g // tile_granules == place >> exact_log2(tile_granules))
+                        & (g % tile_granules < reg[StoreReg.GRANULES])
+                        for g in range(len(self.we))
                     )
                 ),
             ]

@@ -1,0 +1,288 @@
+"""Link: byte-stream commands that load programs, access main memory and control the engine."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..golden.link import PROGRAM_VERSION, REPLY_SYNC, REQUEST_SYNC, Command, Result
+from .config import Config
+from .memory import MemorySignature
+
+__all__ = ["GAP_CYCLES", "Link"]
+
+GAP_CYCLES = 1 << 18
+"""Default of `Link.gap`: 22 ms at 12 MHz, longer than a host's USB stack pauses within a frame."""
+
+
+class Link(wiring.Component):
+    """Takes the requests of `host/protocol.py` from `i` and answers each on `o`.
+
+    One CRC-32 unit serves requests, replies and the image of a program: LOAD_END reads main memory back instead of trusting
+    what passed by, so a frame may be sent twice. Data of WRITE go to memory word by word as they arrive, but only after
+    the CRC of the header that holds the address; a broken frame can spoil no other words than its own.
+    Whatever goes wrong, `gap` cycles of silence bring the link back to waiting for a request.
+
+    The link accesses memory only while `busy` is 0. It takes and gives up to one byte per cycle; reading costs two more
+    cycles per word. It does not take bytes while it answers.
+
+    Parameters
+    ----------
+    config : Config
+        Memory sizes and the hash that programs must match.
+    gap : int
+        Cycles without a byte, a power of two from 16, after which an unfinished frame counts as broken off, and which
+        end the bytes that are dropped after an error.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+        Bytes from the host.
+    o : Out(stream.Signature(8))
+        Bytes to the host.
+    line_error : In(1)
+        A byte was lost or damaged in front of `i` (UART framing or overrun): counted.
+    start, entry, abort, busy, error, cycles
+        The engine's control port, seen from outside (see `rtl/engine.py`).
+    mem : Out(MemorySignature(config))
+        Main memory.
+    """
+
+    def __init__(self, config: Config, *, gap: int = GAP_CYCLES) -> None:
+        if gap < 16 or gap & (gap - 1):
+            raise ValueError(f"gap is {gap}, must be a power of two, at least 16 cycles")
+        self.config = config
+        self.gap = gap
+        super().__init__(
+            {
+                "i": In(stream.Signature(8)),
+                "o": Out(stream.Signature(8)),
+                "line_error": In(1),
+                "start": Out(1),
+                "entry": Out(20),
+                "abort": Out(1),
+                "busy": In(1),
+                "error": In(4),
+                "cycles": In(32),
+                "mem": Out(MemorySignature(config)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        address_bits = exact_log2(config.mem_depth)
+        word_bytes = config.mem_width // 8
+
+        op, tag = Signal(4), Signal(4)
+        status = Signal(4)
+        in_data = Signal()  # the header has been accepted
+        step = Signal(max(4, exact_log2(word_bytes)))  # byte of a header, a reply or a word
+        address = Signal(address_bits)  # of the next word
+        last, last_high = Signal(address_bits), Signal()  # address of the last word; it is beyond the memory
+        at_last, final = Signal(), Signal()  # `address` is the last word; the last word has been fetched
+        accepted, valid = Signal(), Signal()  # LOAD_BEGIN matched; LOAD_END matched
+        m.d.comb += at_last.eq(address == last)
+
+        # --- shift register for header, data and reply ----------------------------------------------
+        # Data enter at the top; a header enters at bit 31, so that its argument comes to stand in bits 31..0.
+        word = Signal(config.mem_width)
+        argument = word[:32]
+        shift, load = Signal(), Signal()
+        with m.If(shift):
+            m.d.sync += word.eq(Cat(word[8:], self.i.payload))
+            if config.mem_width > 32:
+                with m.If(~in_data):
+                    m.d.sync += word[24:32].eq(self.i.payload)
+
+        with m.If(load):
+            m.d.sync += argument.eq(Mux(op[0], self.cycles, config.hash32))
+
+        bad_frame = Signal()
+        errors, runs = Signal(4), Signal(4)
+        m.d.sync += [errors.eq(errors + (bad_frame | self.line_error)), runs.eq(runs + self.start)]
+
+        # --- check sum -------------------------------------------------------------------------------
+        crc = CRC32_ISO_HDLC(8).create()
+        crc_start = Signal()
+        m.submodules.crc = ResetInserter(crc_start)(crc)
+        listening = Signal()  # within a frame, or dropping bytes after an error
+        take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
+        checking = Signal()  # the byte moving out is one of the check sum itself
+        m.d.comb += [
+            take.eq(self.i.valid & self.i.ready),
+            # Feeding the check sum with the complement of its own byte shifts it by one byte.
+            crc.data.eq(Mux(listening, self.i.payload, self.o.payload ^ checking.replicate(8))),
+            crc.valid.eq(Mux(listening, take, give)),
+        ]
+
+        # --- memory port -----------------------------------------------------------------------------
+        write, fetch = Signal(), Signal()
+        m.d.sync += write.eq(0)
+        with m.If(write | fetch):
+            m.d.sync += address.eq(address + 1)
+        m.d.comb += [
+            self.mem.addr.eq(address),
+            self.mem.en.eq(write | fetch),
+            self.mem.we.eq(write.replicate(config.granules_per_word)),
+            self.mem.wdata.eq(word),
+            self.entry.eq(argument),
+        ]
+
+        # --- silence ---------------------------------------------------------------------------------
+        silence = Signal(range(self.gap + 1))
+        silent = silence[-1]
+        m.d.sync += silence.eq(Mux(take | ~listening, 0, silence + 1))
+
+        def listen(*, broken: bool) -> None:
+            """Take bytes; at silence answer, where a frame is `broken` by it as TRUNCATED."""
+            m.d.comb += [listening.eq(1), self.i.ready.eq(1)]
+            with m.If(silent & ~take):
+                if broken:
+                    m.d.comb += bad_frame.eq(1)
+                    m.d.sync += status.eq(Result.TRUNCATED)
+                m.d.sync += step.eq(0)
+                m.next = "REPLY"
+
+        def refuse(result: Result) -> None:
+            m.d.sync += status.eq(result)
+            m.next = "DROP"
+
+        with m.FSM():
+            with m.State("HUNT"):
+                m.d.comb += [self.i.ready.eq(1), crc_start.eq(1)]
+                m.d.sync += [step.eq(0), in_data.eq(0), final.eq(0), status.eq(Result.OK)]
+                with m.If(self.i.valid & (self.i.payload == REQUEST_SYNC)):
+                    m.next = "HEADER"
+
+            with m.State("HEADER"):  # 8 bytes and 4 of check sum; behind data only the check sum
+                listen(broken=True)
+                with m.If(take):
+                    m.d.comb += shift.eq(~step[3])
+                    m.d.sync += step.eq(step + 1)
+                    with m.If(step == 4):
+                        high = argument[8 + address_bits :].any()
+                        m.d.sync += Cat(op, tag, last, last_high).eq(Cat(argument[: 8 + address_bits], high))
+                    with m.If(step == 11):
+                        m.next = "CHECK"
+
+            with m.State("CHECK"):
+                m.d.comb += crc_start.eq(1)
+                m.d.sync += [step.eq(0), in_data.eq(1)]
+                m.next = "REPLY"
+                with m.If(~in_data):
+                    m.d.sync += address.eq(Mux(op == Command.LOAD_END, 0, argument))
+                memory_command = op.matches(Command.READ, Command.WRITE, Command.LOAD_END)
+                argument_high = argument[address_bits:].any() & (op != Command.LOAD_END)
+                with m.If(~crc.match_detected):
+                    with m.If(in_data & (op == Command.LOAD_END)):
+                        refuse(Result.IMAGE_CRC)
+                    with m.Else():
+                        m.d.comb += bad_frame.eq(1)
+                        refuse(Result.FRAME_CRC)
+                with m.Elif(in_data):
+                    with m.If(op == Command.LOAD_END):
+                        m.d.sync += valid.eq(1)
+                with m.Elif(op[3]):
+                    refuse(Result.COMMAND)
+                with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
+                    refuse(Result.BUSY)
+                with m.Elif(memory_command & (last_high | argument_high)):
+                    refuse(Result.RANGE)
+                with m.Else(), m.Switch(op):
+                    with m.Case(Command.WRITE):
+                        m.next = "DATA"
+                    with m.Case(Command.LOAD_BEGIN):
+                        m.d.sync += [valid.eq(0), accepted.eq(0)]
+                        with m.If(last_high | (last != PROGRAM_VERSION)):
+                            refuse(Result.VERSION)
+                        with m.Elif(argument != config.hash32):
+                            refuse(Result.OTHER_CONFIG)
+                        with m.Else():
+                            m.d.sync += accepted.eq(1)
+                    with m.Case(Command.LOAD_END):
+                        with m.If(accepted):
+                            m.d.sync += valid.eq(0)
+                            m.next = "FETCH"
+                        with m.Else():
+                            refuse(Result.NO_PROGRAM)
+                    with m.Case(Command.START):
+                        m.d.comb += self.start.eq(valid)
+                        with m.If(~valid):
+                            refuse(Result.NO_PROGRAM)
+                    with m.Case(Command.ABORT):
+                        m.d.comb += self.abort.eq(1)
+
+            with m.State("DATA"):
+                listen(broken=True)
+                m.d.comb += shift.eq(take)
+                with m.If(take):
+                    m.d.sync += step.eq(step + 1)
+                    with m.If(step == word_bytes - 1):
+                        m.d.sync += [write.eq(1), step.eq(Mux(at_last, 8, 0))]
+                        with m.If(at_last):
+                            m.next = "HEADER"
+
+            with m.State("DROP"):
+                listen(broken=False)
+
+            with m.State("REPLY"):  # 8 bytes and 4 of check sum; behind the data of READ only the check sum
+                m.d.comb += [
+                    self.o.valid.eq(1),
+                    give.eq(self.o.ready),
+                    load.eq(step < 4),
+                    shift.eq(give & (step >= 4)),
+                    checking.eq(step[3]),
+                ]
+                with m.Switch(step):
+                    with m.Case(0):
+                        m.d.comb += [self.o.payload.eq(REPLY_SYNC), crc_start.eq(1)]
+                    with m.Case(1):
+                        m.d.comb += self.o.payload.eq(Cat(status, tag))
+                    with m.Case(2):
+                        m.d.comb += self.o.payload.eq(Cat(self.busy, valid, accepted, Const(0, 1), self.error))
+                    with m.Case(3):
+                        m.d.comb += self.o.payload.eq(Cat(errors, runs))
+                    with m.Case(4, 5, 6, 7):
+                        m.d.comb += self.o.payload.eq(argument)
+                    with m.Default():
+                        m.d.comb += self.o.payload.eq(crc.crc)
+                with m.If(give):
+                    m.d.sync += step.eq(step + 1)
+                    with m.If(step == 11):
+                        m.d.comb += crc_start.eq(1)
+                        m.d.sync += step.eq(0)
+                        m.next = "HUNT"
+                        with m.If((op == Command.READ) & (status == Result.OK) & ~final):
+                            m.next = "FETCH"
+
+            with m.State("FETCH"):
+                m.d.comb += fetch.eq(1)
+                m.d.sync += final.eq(at_last)
+                m.next = "WORD"
+
+            with m.State("WORD"):  # to the host, or past the check sum only
+                m.d.comb += [
+                    self.o.valid.eq(op == Command.READ),
+                    self.o.payload.eq(self.mem.rdata.word_select(step[: exact_log2(word_bytes)], 8)),
+                    give.eq(self.o.ready | (op == Command.LOAD_END)),
+                ]
+                with m.If(give):
+                    m.d.sync += step.eq(step + 1)
+                    with m.If(step == word_bytes - 1):
+                        m.d.sync += step.eq(0)
+                        m.next = "FETCH"
+                        with m.If(final):
+                            m.next = "EXPECTED"
+                            with m.If(op == Command.READ):
+                                m.d.sync += step.eq(8)
+                                m.next = "REPLY"
+
+            with m.State("EXPECTED"):  # the image's check sum, which the argument holds
+                m.d.comb += [self.o.payload.eq(argument), give.eq(1), shift.eq(1)]
+                m.d.sync += step.eq(step + 1)
+                with m.If(step == 3):
+                    m.next = "CHECK"
+
+        return m
