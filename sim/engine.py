@@ -184,6 +184,4 @@ def run(
         simulator.load(image)
         result = simulator.run(entry, max_cycles=max_cycles, trace=trace, progress=progress)
         memory = simulator.memory.astype("<u4").tobytes()
-    return RunResult(
-        result.cycles, result.elapsed, result.error, result.drained_cycles, result.drained_words, memory
-    )
+    return RunResult(result.cycles, result.elapsed, result.error, result.drained_cycles, result.drained_words, memory)

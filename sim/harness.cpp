@@ -1,6 +1,7 @@
 // Runs a Verilated engine together with its main memory; sim/verilator_sim.py calls it through ctypes.
 //
 // Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, GRANULE, SUMS, ACC_WIDTH and, for waves, DIPOLE_WAVES.
+// Verilator writes the double underscore of a port name as ___05F, and __SYM__ before C names.
 // A cycle: outputs are settled and read; rising edge; memory answers, other inputs change; falling edge settles again.
 
 #include <cstdint>
@@ -59,7 +60,7 @@ struct Sim {
             junk = junk * 6364136223846793005u + 1442695040888963407u;
             words[i] = static_cast<uint32_t>(junk >> 32);
         }
-        put(dut->mem__rdata, words);
+        put(dut->mem___05Frdata, words);
     }
 
     // One cycle of the memory, with the outputs of the cycle that ended.
@@ -68,7 +69,7 @@ struct Sim {
         uint32_t any = 0;
         for (unsigned i = 0; i < WE_WORDS; ++i) any |= we[i];
         if (any == 0) {
-            put(dut->mem__rdata, word);
+            put(dut->mem___05Frdata, word);
             return;
         }
         for (unsigned g = 0; g < GRANULES; ++g) {
@@ -103,19 +104,19 @@ struct Sim {
     // Ends the current cycle and begins the next with start and abort as given.
     void step(bool start = false, bool abort = false) {
         if (trace && dut->drain_valid) record();
-        const bool en = dut->mem__en;
-        const uint64_t addr = dut->mem__addr;
+        const bool en = dut->mem___05Fen;
+        const uint64_t addr = dut->mem___05Faddr;
         uint32_t we[WE_WORDS + 1], data[WORDS + 1];
         if (en) {
-            get(dut->mem__we, we);
-            get(dut->mem__wdata, data);
+            get(dut->mem___05Fwe, we);
+            get(dut->mem___05Fwdata, data);
         }
         dut->clk = 1;
         dut->eval();
         dump();
         if (en) access(addr, we, data);
         dut->start = start;
-        dut->abort = abort;
+        dut->__SYM__abort = abort;
         dut->clk = 0;
         dut->eval();
         dump();
@@ -155,7 +156,7 @@ void* dipole_open(uint32_t seed, const char* waves) {
     static_cast<void>(waves);
 #endif
     sim->dut->start = 0;
-    sim->dut->abort = 0;
+    sim->dut->__SYM__abort = 0;
     sim->dut->entry = 0;
     sim->junk_rdata();
     sim->reset();

@@ -32,7 +32,9 @@ def cache_directory() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SimulationError(f"cannot create the cache directory {path}: {error.strerror}; set DIPOLE_CACHE") from error
+        raise SimulationError(
+            f"cannot create the cache directory {path}: {error.strerror}; set DIPOLE_CACHE"
+        ) from error
     return path
 
 
@@ -65,7 +67,7 @@ def compiler() -> str:
 
 
 def verilate(arguments: list[str], cwd: Path | None = None) -> str:
-    """Run Verilator; returns what it printed. Any warning or error of it is an error here, quoted from its first line."""
+    """Run Verilator and return what it printed; where it stops, its first message is the error."""
     command = [str(verilator_root() / "bin" / "verilator_bin"), *arguments]
     result = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
     printed = result.stdout + result.stderr

@@ -8,7 +8,7 @@ from dipole.rtl.config import Config
 from dipole.sim.engine import open_simulator
 from dipole.sim.verilator_env import SimulationError
 
-SMALL = Config(name="small", rows=2, columns=2, lanes=8, mem_depth=256, acc_width=12, ladder_depth=2)
+SMALL = Config(name="small", rows=2, columns=4, lanes=8, mem_depth=256, acc_width=12, ladder_depth=4)
 WIDE = Config(
     name="wide", rows=3, columns=8, lanes=64, chunk=32, mem_width=128, mem_depth=512, acc_width=27, ladder_depth=8
 )
