@@ -64,9 +64,7 @@ class _Registers:
         return code
 
 
-def fold(
-    items: list[_Item], size: Callable[[_Item], int], longest: int
-) -> list[tuple[int, tuple[_Item, ...]]]:
+def fold(items: list[_Item], size: Callable[[_Item], int], longest: int) -> list[tuple[int, tuple[_Item, ...]]]:
     """Items as (count, body) pairs that repeat `body`; greedy, with periods up to `longest` items."""
     folded: list[tuple[int, tuple[_Item, ...]]] = []
     at = 0

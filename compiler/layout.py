@@ -18,9 +18,14 @@ class CompileError(DipoleError):
 
 
 def unit_of(channels: int, config: Config) -> tuple[int, int]:
-    """Units per pixel and plane, and log2 of the chunks of a unit, for a tensor of `channels` channels."""
+    """Units per pixel and plane, and log2 of the chunks of a unit, for a tensor of `channels` channels.
+
+    Where a column tile is wider than the lanes, pixels are filled up so that no tile of a pixel crosses a word.
+    """
     if channels > config.lanes:
-        return -(-channels // config.lanes), config.chunks_per_lanes.bit_length() - 1
+        units, per_tile = -(-channels // config.lanes), max(1, config.columns // config.lanes)
+        units = 1 << (units - 1).bit_length() if units <= per_tile else -(-units // per_tile) * per_tile
+        return units, config.chunks_per_lanes.bit_length() - 1
     chunks = -(-channels // config.chunk)
     return 1, (chunks - 1).bit_length()
 

@@ -7,14 +7,15 @@ stand at its end. Each tensor has a place of its own if all fit; else two places
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from ..golden.encoding import AccumulatorMap, EncodingError, dummy_column
+from ..golden.errors import DipoleError
 from ..golden.ladder import Ladders
 from ..golden.layers import reach
 from ..rtl.config import Config
-from ..golden.errors import DipoleError
 from .assemble import assemble
 from .ladder import check_accumulators, constant_ladders, find_ladders, pack_ladder
 from .layout import CompileError, RawLayout, TensorLayout, filter_words
@@ -120,15 +121,16 @@ def _check_network(network: Network) -> None:
         if layer.input_format != form:
             raise CompileError(f"layer {layer.name!r}: its input format is {layer.input_format}, it gets {form}")
         if layer.weights.shape[1] != channels:
-            raise CompileError(f"layer {layer.name!r}: it has {layer.weights.shape[1]} input channels, it gets {channels}")
+            raise CompileError(
+                f"layer {layer.name!r}: it has {layer.weights.shape[1]} input channels, it gets {channels}"
+            )
         if layer.output_format is None and (not last or layer.pool is not None):
             what = "it is not the last layer" if not last else "it has a pool"
             raise CompileError(f"layer {layer.name!r}: {what} and needs a quantizer behind it")
-        if layer.pool is not None and any(
-            p >= layer.pool.kernel[n % 2] for n, p in enumerate(layer.pool.padding)
-        ):
+        if layer.pool is not None and any(p >= layer.pool.kernel[n % 2] for n, p in enumerate(layer.pool.padding)):
             raise CompileError(
-                f"layer {layer.name!r}: pool padding {layer.pool.padding} must be smaller than its window {layer.pool.kernel}"
+                f"layer {layer.name!r}: pool padding {layer.pool.padding} must be smaller than its window "
+                f"{layer.pool.kernel}"
             )
         form = layer.output_format or form
         channels = layer.weights.shape[0]
@@ -180,7 +182,7 @@ def _place_tensors(
         start = config.mem_depth - sum(sizes)
         addresses = [start + sum(sizes[:n]) for n in range(len(sizes))]
     else:
-        start = config.mem_depth - max(a + b for a, b in zip(sizes, sizes[1:], strict=False))
+        start = config.mem_depth - max(a + b for a, b in pairwise(sizes))
         addresses = [start if n % 2 == 0 else config.mem_depth - size for n, size in enumerate(sizes)]
     return [replace(layout, address=at) for layout, at in zip(layouts, addresses, strict=True)], start
 
@@ -188,9 +190,7 @@ def _place_tensors(
 def _kept(layouts: Sequence[TensorLayout | RawLayout]) -> list[bool]:
     """Which tensors no later one overwrites."""
     spans = [(layout.address, layout.address + layout.words) for layout in layouts]
-    return [
-        all(b[1] <= a[0] or a[1] <= b[0] for b in spans[n + 1 :]) for n, a in enumerate(spans)
-    ]
+    return [all(b[1] <= a[0] or a[1] <= b[0] for b in spans[n + 1 :]) for n, a in enumerate(spans)]
 
 
 def _assemble(
@@ -204,7 +204,7 @@ def _assemble(
     null_filter = 0
     if any(m.tiling.gaps for m in mapped):
         null_filter = image.add(b"\xff" * (config.columns * config.lanes // 8)) * 8 // config.chunk
-    for m, source, target in zip(mapped, layouts, layouts[1:], strict=False):
+    for m, source, target in zip(mapped, layouts[:-1], layouts[1:], strict=True):
         low = m.low
         assert isinstance(source, TensorLayout)
         filters = []
@@ -290,7 +290,7 @@ def _program(
         low, layer = m.low, m.low.layer
         out = (low.out_channels, *low.pooled_shape)
         _, in_channels, kh, kw = layer.weights.shape
-        pixels = low.out_height * low.out_width
+        bits = layer.input_format.bits * layer.weight_format.bits
         across = -(-low.pooled_shape[1] // low.config.rows)
         positions = layer.pool.kernel[0] * layer.pool.kernel[1] if layer.pool else 1
         constants = sum(len(data) for data in m.filters) + len(m.ladders)
@@ -300,7 +300,7 @@ def _program(
                 act_bits=layer.input_format.bits, weight_bits=layer.weight_format.bits, zero_padding=low.zero_padding,
                 patches=low.patch is not None, split=m.tiling.split,
                 tiles=low.pooled_shape[0] * across * positions * m.tiling.column_tiles,
-                bmacs=pixels * low.out_channels * in_channels * kh * kw * layer.input_format.bits * layer.weight_format.bits,
+                bmacs=low.out_height * low.out_width * low.out_channels * in_channels * kh * kw * bits,
                 memory_words=constants * 8 // low.config.mem_width + layouts[n + 1].words,
                 cycles_estimate=m.tiling.cycles, done_index=done[n], kept=kept[n + 1], layout=layouts[n + 1],
             )

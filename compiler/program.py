@@ -31,13 +31,14 @@ import numpy as np
 
 from ..golden.errors import DipoleError
 from ..golden.isa import Engine, Instruction, LoadReg, Op, decode
+from ..golden.link import PROGRAM_VERSION
 from ..rtl.config import Config
 from .layout import PatchSpec, RawLayout, TensorLayout
 
 __all__ = ["MAGIC", "VERSION", "InputInfo", "LayerInfo", "OutputInfo", "Program", "ProgramError", "trace"]
 
 MAGIC = b"DPOL"
-VERSION = 1
+VERSION = PROGRAM_VERSION
 _HEADER = struct.Struct("<4s7I")
 _DEVICE_HEADER = struct.Struct("<4s4I")
 
@@ -65,7 +66,7 @@ class InputInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputInfo:
-    """What the host needs to read the result. T = (scale * y + offset) / divisor, see `golden.encoding.AccumulatorMap`."""
+    """What the host needs to read the result: T = (scale * y + offset) / divisor, `golden.encoding.AccumulatorMap`."""
 
     scale: int = 1
     divisor: int = 1
@@ -151,8 +152,8 @@ class Program:
         """Refuse a configuration that the program was not compiled for."""
         if config.hash32 != self.config.hash32:
             raise ProgramError(
-                f"program {self.name!r} is for configuration {self.config.name!r} (hash {self.config.hash32:08x}), not for "
-                f"{config.name!r} (hash {config.hash32:08x}); compile the network for {config.name!r}"
+                f"program {self.name!r} is for configuration {self.config.name!r} (hash {self.config.hash32:08x}), not "
+                f"for {config.name!r} (hash {config.hash32:08x}); compile the network for {config.name!r}"
             )
 
     # --- files -----------------------------------------------------------------------------------
@@ -164,8 +165,8 @@ class Program:
                 "output": _plain(self.output), "layers": _plain(self.layers),
             }
         ).encode()  # fmt: skip
-        fields = (MAGIC, VERSION, self.config.hash32, len(self.image), zlib.crc32(self.image), self.entry, len(metadata))
-        head = _HEADER.pack(*fields, 0)[:-4]
+        sizes = (len(self.image), zlib.crc32(self.image), self.entry, len(metadata))
+        head = _HEADER.pack(MAGIC, VERSION, self.config.hash32, *sizes, 0)[:-4]
         return head + struct.pack("<I", zlib.crc32(head + self.image + metadata)) + self.image + metadata
 
     def save(self, path: str | Path) -> None:
@@ -199,28 +200,32 @@ class Program:
         if data[:4] != MAGIC:
             raise ProgramError(f"{where!r} is not a Dipole program: it begins with {data[:4]!r}, must be {MAGIC!r}")
         if len(data) < _HEADER.size:
-            raise ProgramError(f"program {where!r} is truncated: {len(data)} bytes, the header alone has {_HEADER.size}")
+            raise ProgramError(f"program {where!r} is truncated: {len(data)} bytes of {_HEADER.size} at least")
         _, version, config_hash, length, image_crc, entry, metadata_length, file_crc = _HEADER.unpack_from(data)
         if version != VERSION:
             raise ProgramError(
-                f"program {where!r} has format version {version}, this Dipole reads {VERSION}; compile the network again"
+                f"program {where!r} has format version {version}, this Dipole reads {VERSION}; "
+                "compile the network again"
             )
         whole = _HEADER.size + length + metadata_length
         if len(data) < whole:
-            raise ProgramError(f"program {where!r} is truncated: {len(data)} bytes of {whole}; compile the network again")
+            raise ProgramError(
+                f"program {where!r} is truncated: {len(data)} bytes of {whole}; compile the network again"
+            )
         body = data[_HEADER.size :]
         found = zlib.crc32(data[: _HEADER.size - 4] + body)
         image = body[:length]
         if found != file_crc or len(data) > whole or zlib.crc32(image) != image_crc:
             raise ProgramError(
-                f"program {where!r} is damaged: CRC-32 is {found:08x}, must be {file_crc:08x}; compile the network again"
+                f"program {where!r} is damaged: CRC-32 is {found:08x}, must be {file_crc:08x}; "
+                "compile the network again"
             )
         fields = json.loads(body[length:])
         config = Config(**fields["config"])
         if config.hash32 != config_hash:
             raise ProgramError(
-                f"program {where!r} is for configuration hash {config_hash:08x}, this Dipole computes {config.hash32:08x} "
-                "for the same sizes; compile the network again"
+                f"program {where!r} is for configuration hash {config_hash:08x}, this Dipole computes "
+                f"{config.hash32:08x} for the same sizes; compile the network again"
             )
         patch = fields["input"]["patch"]
         source = _tuples(fields["input"], "shape") | {
@@ -228,7 +233,9 @@ class Program:
             "patch": patch and PatchSpec(**_tuples(patch, "kernel", "stride", "padding")),
         }
         layers = [
-            LayerInfo(**_tuples(layer, "in_shape", "out_shape", "kernel", "stride") | {"layout": _layout(layer["layout"])})
+            LayerInfo(
+                **_tuples(layer, "in_shape", "out_shape", "kernel", "stride") | {"layout": _layout(layer["layout"])}
+            )
             for layer in fields["layers"]
         ]
         return cls(

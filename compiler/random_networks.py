@@ -92,7 +92,10 @@ def random_network(rng: np.random.Generator, limits: Limits | None = None) -> Ne
         if dense:
             padding, kernel = (0, 0, 0, 0), (height, width)
         else:
-            kernel = (int(rng.integers(1, min(limits.kernel, tall) + 1)), int(rng.integers(1, min(limits.kernel, wide) + 1)))
+            kernel = (
+                int(rng.integers(1, min(limits.kernel, tall) + 1)),
+                int(rng.integers(1, min(limits.kernel, wide) + 1)),
+            )
         weight = random_format(rng, int(rng.integers(1, limits.bits + 1)), zero=True)
         per_channel = tall * wide * channels * kernel[0] * kernel[1] * form.bits * weight.bits
         out = int(rng.integers(1, max(2, min(limits.channels, limits.work // per_channel) + 1)))
@@ -106,7 +109,9 @@ def random_network(rng: np.random.Generator, limits: Limits | None = None) -> Ne
         out_form = random_format(rng, int(rng.integers(1, limits.bits + 1)), zero=False)
         w = values(w_codes, weight.alpha, weight.delta).reshape(out, -1)
         ends = np.stack([w * form.delta, w * (form.alpha * form.levels + form.delta)])
-        thresholds, sign = random_thresholds(rng, ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1), out_form.bits)
+        thresholds, sign = random_thresholds(
+            rng, ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1), out_form.bits
+        )
         pool = _random_pool(rng, rows, columns)
         layers.append(
             Conv(f"layer{number}", w_codes, weight, form, stride, padding, thresholds, sign, out_form, pool)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Work lists of layers: what the three engines do, in program order, with the buffer words that each task touches.
 
-The order is chosen so that loads run ahead of execution: every load stands as early as the tasks that still read what it
-overwrites, and the loads before it, allow (`order`). Tokens are placed afterwards (compiler/tokens.py), and
+The order is chosen so that loads run ahead of execution: every load stands as early as the tasks that still read what
+it overwrites, and the loads before it, allow (`order`). Tokens are placed afterwards (compiler/tokens.py), and
 compiler/assemble.py makes instructions of tasks.
 """
 
@@ -271,9 +271,7 @@ class Schedule:
         if segment.units != low.units:
             ix = ix * low.units + segment.u
         moving = ((LoadReg.ACT, address % (1 << 21)), (LoadReg.IY, iy), (LoadReg.IX, ix))
-        self.tasks.append(
-            Task(Op.LOADA, {"rows": rows, "base": place[0]}, static=static, moving=moving, row=place)
-        )
+        self.tasks.append(Task(Op.LOADA, {"rows": rows, "base": place[0]}, static=static, moving=moving, row=place))
 
     def _whole(self, job: LayerJob, corner: tuple[int, int], rows: int, filters: int) -> None:
         """One EXEC, its patch loaded if it does not stand in the row buffers yet."""
@@ -294,9 +292,7 @@ class Schedule:
                  row=(place, tiling.slot_words), column=(filters, tiling.tile_words))
         )  # fmt: skip
 
-    def _split(
-        self, job: LayerJob, tile: int, corner: tuple[int, int], rows: int, filters: int | None
-    ) -> None:
+    def _split(self, job: LayerJob, tile: int, corner: tuple[int, int], rows: int, filters: int | None) -> None:
         """One EXEC per plane pair and segment, in Horner order; `filters`: address of resident filters."""
         low, tiling = job.low, job.tiling
         w, k_planes, segments = low.config.planes, low.weight_format.bits, tiling.segments
@@ -331,9 +327,7 @@ class Schedule:
                     "first": int(number == 0 and n == 0), "cont": int(n > 0), "open": int(n < len(run) - 1),
                     "drain": int(number == len(runs) - 1 and n == len(run) - 1), "abase": a_place, "wbase": w_place,
                 }  # fmt: skip
-                self.tasks.append(
-                    Task(Op.EXEC, fields, static=static, row=(a_place, words), column=(w_place, words))
-                )
+                self.tasks.append(Task(Op.EXEC, fields, static=static, row=(a_place, words), column=(w_place, words)))
 
     def _load_null(self, job: LayerJob, rows: int, place: int) -> None:
         """One word of zeros in every plane: a pixel above the image, padded with 0."""

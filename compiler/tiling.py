@@ -5,6 +5,7 @@ one EXEC computes a tile. *Split*: one EXEC per plane pair and segment; what doe
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def _segments(low: Lowered, capacity: int) -> list[Segment]:
     kh, kw = low.kernel
     for count in range(1, kh + 1):
         bounds = [kh * i // count for i in range(count + 1)]
-        parts = [Segment(a, b - a, 0, kw, 0, low.units) for a, b in zip(bounds, bounds[1:], strict=False)]
+        parts = [Segment(a, b - a, 0, kw, 0, low.units) for a, b in pairwise(bounds)]
         if max(low.words(part) for part in parts) <= capacity:
             return parts
     per_pixel = low.words(Segment(0, 1, 0, 1, 0, low.units))
@@ -136,7 +137,7 @@ def choose_tiling(low: Lowered) -> Tiling:
             f"{config.name!r}; a layer with a validity plane cannot be split further, use larger row and column buffers"
         )
     largest, total = max(sizes), sum(sizes)
-    run_bits = (groups * total * config.lanes * ((1 << config.planes) - 1)).bit_length()
+    run_bits = (min(groups, k_planes) * total * config.lanes * ((1 << config.planes) - 1)).bit_length()
     if config.run_width < config.acc_width and run_bits > config.run_width:
         raise CompileError(
             f"layer {low.name!r}: a run of popcounts needs {run_bits} bits, configuration {config.name!r} has "
@@ -149,8 +150,8 @@ def choose_tiling(low: Lowered) -> Tiling:
     cycles = _estimate(low, tiles, resident or most, total, streamed)
     return Tiling(
         segments=segments, words=sizes, lanes=low.lanes(segments), split=True,
-        row_slots=min(config.row_depth // largest, groups * len(segments) + gaps), slot_words=largest, resident=resident,
-        tile_words=tile_words, column_slots=column_slots, column_tiles=tiles, gaps=gaps, cycles=cycles,
+        row_slots=min(config.row_depth // largest, groups * len(segments) + gaps), slot_words=largest,
+        resident=resident, tile_words=tile_words, column_slots=column_slots, column_tiles=tiles, gaps=gaps, cycles=cycles,
     )  # fmt: skip
 
 
@@ -167,5 +168,4 @@ def check_fields(low: Lowered) -> None:
         ("input columns of one tile", reach),
     ):
         if value > _MAX_PIXELS:
-            raise CompileError(f"layer {low.name!r}: {what} is {value}, the loader reaches {_MAX_PIXELS}; use a smaller one")
-
+            raise CompileError(f"layer {low.name!r}: {what} is {value}, the loader reaches {_MAX_PIXELS}; use less")

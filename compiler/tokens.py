@@ -1,8 +1,8 @@
 """Order between the decoupled engines: places tokens in a schedule, and checks those of a finished program.
 
 `filled` and `freed` are counting semaphores: the n-th wait goes on after the n-th signal. Placing them is greedy: an
-EXEC waits for the latest load that it needs, unless an earlier EXEC has waited for that one or a later one; a load waits
-for the latest EXEC that still reads what it overwrites. Both rise along the program, so signals and waits match one
+EXEC waits for the latest load that it needs, unless an earlier EXEC has waited for that one or a later one; a load
+waits for the latest EXEC that still reads what it overwrites. Both rise along the program, so signals and waits match one
 by one, and each wait is satisfied by a signal that stands before it in the program: no deadlock, whatever the queues.
 """
 
@@ -157,8 +157,9 @@ class _Checker:
             self.need(at, ready, "its ladders may not be loaded yet")
             self.ladder_reader[words] = self.stores
         if reg[StoreReg.RAW] or i.pool in (Pool.NONE, Pool.LAST):
-            step, bits = (32, config.columns * 32) if reg[StoreReg.RAW] else (1, reg[StoreReg.GRANULES] * config.granule)
-            planes = 1 if reg[StoreReg.RAW] else reg[StoreReg.BITS]
+            raw = reg[StoreReg.RAW]
+            step, bits = (32, config.columns * 32) if raw else (1, reg[StoreReg.GRANULES] * config.granule)
+            planes = 1 if raw else reg[StoreReg.BITS]
             first = reg[StoreReg.DST] + np.arange(i.rows)[:, None] * reg[StoreReg.PIXEL_STRIDE]
             first = (first + np.arange(planes) * reg[StoreReg.PLANE_STRIDE]) * config.granule + tile * step
             memory = (first[..., None] + np.arange(0, bits, config.granule)) // config.mem_width

@@ -25,7 +25,8 @@ def pack_input(program: Program, codes: np.ndarray) -> list[tuple[int, list[int]
         raise DipoleError(f"program {program.name!r}: input has shape {codes.shape}, must be {source.shape}")
     if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < 1 << source.bits:
         raise DipoleError(
-            f"program {program.name!r}: input codes are {codes.min()}..{codes.max()}, must be 0..{(1 << source.bits) - 1}"
+            f"program {program.name!r}: input codes are {codes.min()}..{codes.max()}, "
+            f"must be 0..{(1 << source.bits) - 1}"
         )
     if source.patch is not None:
         codes = patches(source.patch, codes)

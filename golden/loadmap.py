@@ -110,9 +110,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
 
     # Planes of the last group that the layer does not have are written with zeros.
     missing = -planes % config.planes
-    source = np.concatenate(
-        [source, np.full((rows, missing, count + fill, unit_bytes), memory_bytes)], axis=1
-    )
+    source = np.concatenate([source, np.full((rows, missing, count + fill, unit_bytes), memory_bytes)], axis=1)
     group, sub = np.divmod(np.arange(planes + missing), config.planes)
     depth = (base + group[:, None] * words + index // per_word) % config.row_depth
     target = (depth * config.planes + sub[:, None]) * lane_bytes + index % per_word * unit_bytes

@@ -299,7 +299,8 @@ class Machine:
     def _write_planes(self, codes: np.ndarray, offset: int) -> None:
         reg, config = self._reg[Engine.STORE], self.config
         bits, count = reg[StoreReg.BITS], reg[StoreReg.GRANULES] * config.granule
-        key = (len(codes), offset, *(reg[r] for r in (StoreReg.DST, StoreReg.PIXEL_STRIDE, StoreReg.PLANE_STRIDE)), bits)
+        strides = (reg[StoreReg.DST], reg[StoreReg.PIXEL_STRIDE], reg[StoreReg.PLANE_STRIDE])
+        key = (len(codes), offset, bits, *strides)
         places = self._places.get(key)
         if places is None:
             row, plane = np.arange(len(codes))[:, None], np.arange(bits)
