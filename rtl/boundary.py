@@ -1,11 +1,11 @@
-"""Cuts an Amaranth design into one RTLIL module per component, with exactly the ports of the component's signature.
+"""Cuts an Amaranth design into one RTLIL module per component, with the ports of the component's signature.
 
-Amaranth itself gives a submodule the ports that its nets happen to need: constants and copies are folded into it, unused
-outputs vanish, and so the PEs of one array come out in several shapes under made-up port names. Here a component is
-converted on its own and stands in its parent as an instance. Signals of others that it reads all the same (the control of a
-ResetInserter around it) become further inputs. A component that drives something the rest sees without it being in the
-signature, or that has clock domains besides `sync`, stays part of its parent's conversion. Equal modules are left to
-`rtlil.merge`.
+Amaranth itself gives a submodule the ports that its nets happen to need: constants and copies are folded into it,
+unused outputs vanish, and so the PEs of one array come out in several shapes under made-up port names. Here a
+component is converted on its own and stands in its parent as an instance. Signals of others that it reads all the same
+(the control of a ResetInserter around it) become further inputs. A component that drives something the rest sees
+without it being in the signature, or that has clock domains besides `sync`, stays part of its parent's conversion.
+Equal modules are left to `rtlil.merge`.
 
 The passes use Amaranth's intermediate representation, which is private to it: the version is pinned in pyproject.toml.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from amaranth.back import rtlil as backend
 from amaranth.hdl import ClockSignal, Instance, ResetSignal, Signal, Value
-from amaranth.hdl._ast import Statement, Switch, _StatementList
+from amaranth.hdl._ast import Switch, _StatementList
 from amaranth.hdl._ir import Fragment, PortDirection
 from amaranth.hdl._mem import MemoryInstance
 from amaranth.lib import wiring
@@ -26,7 +26,10 @@ from . import rtlil
 
 __all__ = ["component_ports", "convert"]
 
-_Ports = dict[str, tuple[Value, PortDirection]]
+_Ports = dict[str, tuple[Any, PortDirection]]
+_SWITCH: Any = Switch  # their attributes are not in amaranth-stubs
+_INSTANCE: Any = Instance
+_MEMORY: Any = MemoryInstance
 
 
 def component_ports(component: wiring.Component) -> _Ports:
@@ -38,17 +41,17 @@ def component_ports(component: wiring.Component) -> _Ports:
     return {name: (value, flow) for name, (value, flow) in ports.items() if len(value)}
 
 
-def _subtree(fragment: Fragment) -> Iterator[Fragment]:
+def _subtree(fragment: Any) -> Iterator[Any]:
     yield fragment
     for sub, _, _ in fragment.subfragments:
         yield from _subtree(sub)
 
 
-def _prune(statements: _StatementList) -> _StatementList:
+def _prune(statements: Any) -> Any:
     """Without switches that do nothing: a ResetInserter leaves one in everything that has no reset."""
-    kept: list[Statement] = []
+    kept: list[Any] = []
     for statement in statements:
-        if isinstance(statement, Switch):
+        if isinstance(statement, _SWITCH):
             cases = [(patterns, _prune(body), location) for patterns, body, location in statement.cases]
             if not any(body for _, body, _ in cases):
                 continue
@@ -66,14 +69,14 @@ class _Use:
     users: Counter[int] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, fragment: Fragment) -> "_Use":
+    def of(cls, fragment: Any) -> "_Use":
         """What the fragment uses itself, not in its subfragments."""
         reads: list[Any] = []
         drives: list[Any] = []
-        if isinstance(fragment, Instance):
+        if isinstance(fragment, _INSTANCE):
             for value, kind in fragment.ports.values():
                 (reads if kind == "i" else drives).append(value)
-        elif isinstance(fragment, MemoryInstance):
+        elif isinstance(fragment, _MEMORY):
             for port in fragment._read_ports:
                 reads += [port._addr, port._en]
                 drives.append(port._data)
@@ -98,7 +101,7 @@ class _Use:
 class _Cutter:
     """Walks a fragment tree from the leaves up and replaces what can stand alone by instances."""
 
-    def __init__(self, root: Fragment, ports: _Ports) -> None:
+    def __init__(self, root: Any, ports: _Ports) -> None:
         self.modules: list[rtlil.Module] = []
         self.all = _Use()
         for fragment in _subtree(root):
@@ -107,7 +110,7 @@ class _Cutter:
         self.sources = {id(signal) for value, _ in ports.values() for signal in value._rhs_signals()}
         self.sources |= self.all.driven.keys()
 
-    def cut(self, fragment: Fragment, path: str) -> _Use:
+    def cut(self, fragment: Any, path: str) -> _Use:
         """Cut below `fragment`; returns what its subtree used before."""
         use = _Use.of(fragment)
         for index, (sub, name, location) in enumerate(fragment.subfragments):
@@ -119,14 +122,14 @@ class _Cutter:
             use.add(sub_use)
         return use
 
-    def _ports(self, fragment: Fragment, use: _Use) -> _Ports | None:
+    def _ports(self, fragment: Any, use: _Use) -> _Ports | None:
         """Ports with which the fragment can stand alone, or None."""
         component = next((origin for origin in fragment.origins or () if isinstance(origin, wiring.Component)), None)
         if component is None or not set(fragment.statements) <= {"comb", "sync"}:
             return None
         ports = component_ports(component)
         public = {id(signal) for value, _ in ports.values() for signal in value._rhs_signals()}
-        for key, signal in use.driven.items():
+        for key in use.driven:
             if key not in public and use.users[key] < self.all.users[key]:
                 return None
         for key, signal in use.read.items():
@@ -137,7 +140,7 @@ class _Cutter:
                 ports[signal.name] = (signal, PortDirection.Input)
         return None if "clk" in ports or "rst" in ports else ports
 
-    def _instance(self, fragment: Fragment, path: str, use: _Use) -> Instance | None:
+    def _instance(self, fragment: Any, path: str, use: _Use) -> Instance | None:
         ports = self._ports(fragment, use)
         if ports is None:
             return None

@@ -48,8 +48,8 @@ class Verilog:
         return "\n".join(text for name, text in self.modules.items() if (name in names) != without)
 
 
-# `opt_dff` gives registers enables and synchronous resets of their own; `pmuxtree` leaves two-way multiplexers, which every
-# simulator reads as the same; `!x` of a vector is x == 0 to lint tools only when it is written so.
+# `opt_dff` gives registers enables and synchronous resets of their own; `pmuxtree` leaves two-way multiplexers, which
+# every simulator reads as the same; `!x` of a vector is what lint tools warn of, ~|x is not.
 _SCRIPT = """
 read_rtlil design.il
 hierarchy -check -top {top}
@@ -121,16 +121,12 @@ def convert(component: wiring.Component, *, name: str) -> Verilog:
         (directory / "not.v").write_text(_NOT)
         yosys(_SCRIPT.format(top=name), directory)
         mapped = rtlil.parse((directory / "mapped.il").read_text())
-        memories = {
-            module.name.lstrip("\\")
-            for module in mapped
-            if any(cell.type.startswith("$mem") for cell in module.cells())
-        }
+        holders = [module for module in mapped if any(cell.type.startswith("$mem") for cell in module.cells())]
         widths.equalize(mapped)
         (directory / "widened.il").write_text(rtlil.render(mapped, top=f"\\{name}"))
         yosys(_WRITE, directory)
         text = (directory / "design.v").read_text()
-    return Verilog(name, _modules(text, name), frozenset(memories))
+    return Verilog(name, _modules(text, name), frozenset(module.name[1:] for module in holders))
 
 
 def _modules(text: str, top: str) -> dict[str, str]:

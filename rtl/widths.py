@@ -1,7 +1,7 @@
 """A pass over RTLIL that makes the operands of every operator as wide as Verilog's rules compute with.
 
-Verilog extends operands silently, and lint tools warn wherever it happens. After `equalize` the extensions are written out:
-comparisons have operands of one width, sums, products and logic operations operands of the width of the result.
+Verilog extends operands silently, and lint tools warn wherever it happens. After `equalize` the extensions are written
+out: comparisons have operands of one width, sums, products and logic operations operands of the width of the result.
 """
 
 import re

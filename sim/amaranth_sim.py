@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator as AmaranthKernel
-from amaranth.sim import SimulatorContext
 
 from ..rtl.config import Config
 from .engine import MAX_CYCLES, Factory, RunResult, Simulator
@@ -49,7 +48,8 @@ class AmaranthSimulator(Simulator):
     def __enter__(self) -> Self:
         self._dut = self.component(self.config)
         top = Module()
-        top.domains.sync = self._domain = ClockDomain("sync")
+        self._domain: Any = ClockDomain("sync")
+        top.domains.sync = self._domain
         top.submodules.dut = self._dut
         self._kernel = AmaranthKernel(top)
         self._kernel.add_clock(_PERIOD)
@@ -117,7 +117,7 @@ class AmaranthSimulator(Simulator):
         self._edges += 1
         self._kernel.run_until(self._edges * _PERIOD)
 
-    async def _testbench(self, ctx: SimulatorContext) -> None:
+    async def _testbench(self, ctx: Any) -> None:
         dut: Any = self._dut
         mem = dut.mem
         ctx.set(mem.rdata, self._random.getrandbits(self.config.mem_width))

@@ -120,7 +120,7 @@ class Simulator(ABC):
         self.write(0, image)
 
     def write(self, address: int, data: bytes | Sequence[int] | np.ndarray) -> None:
-        """Write whole words from word `address`: bytes (little-endian, 0 in the rest of the last word) or 32-bit words."""
+        """Write whole words from word `address`: bytes (little-endian, 0 up to the end of a word) or 32-bit words."""
         if not isinstance(data, bytes | bytearray | memoryview):
             data = np.ascontiguousarray(data, dtype="<u4").tobytes()
         size = self.config.mem_width // 8

@@ -84,7 +84,7 @@ def _trace_flags(waves: bool) -> list[str]:
 
 
 def build_library(config: Config, verilog: str, *, waves: bool = False) -> Path:
-    """Path of the shared library that simulates `verilog` (top module `dut`) with the harness; builds it where needed."""
+    """Path of the shared library that simulates `verilog` (top module `dut`) with the harness, built where needed."""
     harness = _HARNESS.read_text()
     macros = {
         "MEM_WIDTH": config.mem_width,
