@@ -1,13 +1,15 @@
 """Link: byte-stream commands that load programs, access main memory and control the engine."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.link import PROGRAM_VERSION, REPLY_SYNC, REQUEST_SYNC, Command, Result
 from .config import Config
+from .crc import Crc32
 from .memory import MemorySignature
 
 __all__ = ["GAP_CYCLES", "Link"]
@@ -19,9 +21,9 @@ GAP_CYCLES = 1 << 18
 class Link(wiring.Component):
     """Takes the requests of `host/protocol.py` from `i` and answers each on `o`.
 
-    One CRC-32 unit serves requests, replies and the image of a program: LOAD_END reads main memory back instead of trusting
-    what passed by, so a frame may be sent twice. Data of WRITE go to memory word by word as they arrive, but only after
-    the CRC of the header that holds the address; a broken frame can spoil no other words than its own.
+    One CRC-32 unit serves requests, replies and the image of a program: LOAD_END reads main memory back instead of
+    trusting what passed by, so a frame may be sent twice. Data of WRITE go to memory word by word as they arrive, but
+    only behind a good check sum of the header that holds the address: a broken frame spoils no words but its own.
     Whatever goes wrong, `gap` cycles of silence bring the link back to waiting for a request.
 
     The link accesses memory only while `busy` is 0. It takes and gives up to one byte per cycle; reading costs two more
@@ -48,6 +50,17 @@ class Link(wiring.Component):
     mem : Out(MemorySignature(config))
         Main memory.
     """
+
+    i: stream.Interface
+    o: stream.Interface
+    line_error: Signal
+    start: Signal
+    entry: Signal
+    abort: Signal
+    busy: Signal
+    error: Signal
+    cycles: Signal
+    mem: Any
 
     def __init__(self, config: Config, *, gap: int = GAP_CYCLES) -> None:
         if gap < 16 or gap & (gap - 1):
@@ -104,16 +117,12 @@ class Link(wiring.Component):
         m.d.sync += [errors.eq(errors + (bad_frame | self.line_error)), runs.eq(runs + self.start)]
 
         # --- check sum -------------------------------------------------------------------------------
-        crc = CRC32_ISO_HDLC(8).create()
-        crc_start = Signal()
-        m.submodules.crc = ResetInserter(crc_start)(crc)
+        m.submodules.crc = crc = Crc32()
         listening = Signal()  # within a frame, or dropping bytes after an error
         take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
-        checking = Signal()  # the byte moving out is one of the check sum itself
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
-            # Feeding the check sum with the complement of its own byte shifts it by one byte.
-            crc.data.eq(Mux(listening, self.i.payload, self.o.payload ^ checking.replicate(8))),
+            crc.data.eq(Mux(listening, self.i.payload, self.o.payload)),
             crc.valid.eq(Mux(listening, take, give)),
         ]
 
@@ -151,7 +160,7 @@ class Link(wiring.Component):
 
         with m.FSM():
             with m.State("HUNT"):
-                m.d.comb += [self.i.ready.eq(1), crc_start.eq(1)]
+                m.d.comb += [self.i.ready.eq(1), crc.start.eq(1)]
                 m.d.sync += [step.eq(0), in_data.eq(0), final.eq(0), status.eq(Result.OK)]
                 with m.If(self.i.valid & (self.i.payload == REQUEST_SYNC)):
                     m.next = "HEADER"
@@ -168,22 +177,21 @@ class Link(wiring.Component):
                         m.next = "CHECK"
 
             with m.State("CHECK"):
-                m.d.comb += crc_start.eq(1)
+                m.d.comb += crc.start.eq(1)
                 m.d.sync += [step.eq(0), in_data.eq(1)]
                 m.next = "REPLY"
                 with m.If(~in_data):
                     m.d.sync += address.eq(Mux(op == Command.LOAD_END, 0, argument))
                 memory_command = op.matches(Command.READ, Command.WRITE, Command.LOAD_END)
                 argument_high = argument[address_bits:].any() & (op != Command.LOAD_END)
-                with m.If(~crc.match_detected):
+                with m.If(~crc.match):
                     with m.If(in_data & (op == Command.LOAD_END)):
                         refuse(Result.IMAGE_CRC)
                     with m.Else():
                         m.d.comb += bad_frame.eq(1)
                         refuse(Result.FRAME_CRC)
                 with m.Elif(in_data):
-                    with m.If(op == Command.LOAD_END):
-                        m.d.sync += valid.eq(1)
+                    m.d.sync += valid.eq(valid | (op == Command.LOAD_END))
                 with m.Elif(op[3]):
                     refuse(Result.COMMAND)
                 with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
@@ -233,11 +241,11 @@ class Link(wiring.Component):
                     give.eq(self.o.ready),
                     load.eq(step < 4),
                     shift.eq(give & (step >= 4)),
-                    checking.eq(step[3]),
+                    crc.feed_back.eq(step[3]),
                 ]
                 with m.Switch(step):
                     with m.Case(0):
-                        m.d.comb += [self.o.payload.eq(REPLY_SYNC), crc_start.eq(1)]
+                        m.d.comb += [self.o.payload.eq(REPLY_SYNC), crc.start.eq(1)]
                     with m.Case(1):
                         m.d.comb += self.o.payload.eq(Cat(status, tag))
                     with m.Case(2):
@@ -251,7 +259,7 @@ class Link(wiring.Component):
                 with m.If(give):
                     m.d.sync += step.eq(step + 1)
                     with m.If(step == 11):
-                        m.d.comb += crc_start.eq(1)
+                        m.d.comb += crc.start.eq(1)
                         m.d.sync += step.eq(0)
                         m.next = "HUNT"
                         with m.If((op == Command.READ) & (status == Result.OK) & ~final):
