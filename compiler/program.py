@@ -122,8 +122,8 @@ def _tuples(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: tuple(value) if name in names else value for name, value in fields.items()}
 
 
-def _layout(fields: dict[str, Any]) -> TensorLayout | RawLayout:
-    return RawLayout(**fields) if "stride" in fields else TensorLayout(**fields)
+def _layout(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"layout": RawLayout(**fields) if "stride" in fields else TensorLayout(**fields)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -221,7 +221,13 @@ class Program:
                 "compile the network again"
             )
         fields = json.loads(body[length:])
-        config = Config(**fields["config"])
+        try:
+            config = Config(**fields["config"])
+        except (TypeError, DipoleError) as error:
+            raise ProgramError(
+                f"program {where!r} is for a configuration that this Dipole does not have ({error}); "
+                "compile the network again"
+            ) from error
         if config.hash32 != config_hash:
             raise ProgramError(
                 f"program {where!r} is for configuration hash {config_hash:08x}, this Dipole computes "
@@ -233,9 +239,7 @@ class Program:
             "patch": patch and PatchSpec(**_tuples(patch, "kernel", "stride", "padding")),
         }
         layers = [
-            LayerInfo(
-                **_tuples(layer, "in_shape", "out_shape", "kernel", "stride") | {"layout": _layout(layer["layout"])}
-            )
+            LayerInfo(**_tuples(layer, "in_shape", "out_shape", "kernel", "stride") | _layout(layer["layout"]))
             for layer in fields["layers"]
         ]
         return cls(

@@ -1,4 +1,4 @@
-"""Random integer networks that every stage must treat alike: for tests of the compiler, the golden machine and the RTL."""
+"""Random integer networks, on which all stages must agree: for tests of compiler, golden machine and RTL."""
 
 from dataclasses import dataclass
 
@@ -92,10 +92,8 @@ def random_network(rng: np.random.Generator, limits: Limits | None = None) -> Ne
         if dense:
             padding, kernel = (0, 0, 0, 0), (height, width)
         else:
-            kernel = (
-                int(rng.integers(1, min(limits.kernel, tall) + 1)),
-                int(rng.integers(1, min(limits.kernel, wide) + 1)),
-            )
+            tallest, widest = min(limits.kernel, tall), min(limits.kernel, wide)
+            kernel = (int(rng.integers(1, tallest + 1)), int(rng.integers(1, widest + 1)))
         weight = random_format(rng, int(rng.integers(1, limits.bits + 1)), zero=True)
         per_channel = tall * wide * channels * kernel[0] * kernel[1] * form.bits * weight.bits
         out = int(rng.integers(1, max(2, min(limits.channels, limits.work // per_channel) + 1)))
@@ -109,9 +107,8 @@ def random_network(rng: np.random.Generator, limits: Limits | None = None) -> Ne
         out_form = random_format(rng, int(rng.integers(1, limits.bits + 1)), zero=False)
         w = values(w_codes, weight.alpha, weight.delta).reshape(out, -1)
         ends = np.stack([w * form.delta, w * (form.alpha * form.levels + form.delta)])
-        thresholds, sign = random_thresholds(
-            rng, ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1), out_form.bits
-        )
+        y_low, y_high = ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+        thresholds, sign = random_thresholds(rng, y_low, y_high, out_form.bits)
         pool = _random_pool(rng, rows, columns)
         layers.append(
             Conv(f"layer{number}", w_codes, weight, form, stride, padding, thresholds, sign, out_form, pool)  # type: ignore[arg-type]

@@ -151,7 +151,8 @@ def choose_tiling(low: Lowered) -> Tiling:
     return Tiling(
         segments=segments, words=sizes, lanes=low.lanes(segments), split=True,
         row_slots=min(config.row_depth // largest, groups * len(segments) + gaps), slot_words=largest,
-        resident=resident, tile_words=tile_words, column_slots=column_slots, column_tiles=tiles, gaps=gaps, cycles=cycles,
+        resident=resident, tile_words=tile_words, column_slots=column_slots, column_tiles=tiles, gaps=gaps,
+        cycles=cycles,
     )  # fmt: skip
 
 

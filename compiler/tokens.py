@@ -2,8 +2,8 @@
 
 `filled` and `freed` are counting semaphores: the n-th wait goes on after the n-th signal. Placing them is greedy: an
 EXEC waits for the latest load that it needs, unless an earlier EXEC has waited for that one or a later one; a load
-waits for the latest EXEC that still reads what it overwrites. Both rise along the program, so signals and waits match one
-by one, and each wait is satisfied by a signal that stands before it in the program: no deadlock, whatever the queues.
+waits for the latest EXEC that still reads what it overwrites. Both rise along the program, so signals and waits match
+one by one, and each wait is satisfied by a signal that stands before it in the program: no deadlock with any queue.
 """
 
 import numpy as np

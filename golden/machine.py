@@ -13,7 +13,7 @@ import numpy as np
 
 from .errors import DipoleError
 from .isa import Engine, ExecReg, Instruction, IsaError, LoadReg, Op, Pool, StoreReg, decode
-from .ladder import ladder_codes
+from .ladder import Ladders, unpack_ladder
 from .loadmap import LoadMap, Sizes, load_map
 
 __all__ = ["Machine", "Status"]
@@ -31,7 +31,7 @@ class Status(IntEnum):
     ADDRESS = 2
     """An access at or beyond the end of main memory."""
     STALL = 3
-    """A STORE for which no tile has been drained: the device waits until its watchdog."""
+    """A STORE for which no tile has been drained: the device waits for it until its watchdog bites."""
 
 
 class _Stop(Exception):
@@ -69,6 +69,7 @@ class Machine:
         self._decoded: dict[int, Instruction] = {}
         self._maps: dict[tuple[int, ...], LoadMap] = {}
         self._places: dict[tuple[int, ...], np.ndarray] = {}
+        self._unpacked: dict[bytes, Ladders] = {}
         self.reset()
 
     # --- what the host sees ----------------------------------------------------------------------
@@ -79,7 +80,7 @@ class Machine:
         lane_bytes = config.lanes // 8
         self._rows = np.full((config.rows, config.row_depth, config.planes, lane_bytes), _UNDEFINED, np.uint8)
         self._columns = np.full((config.columns, config.column_depth, lane_bytes), _UNDEFINED, np.uint8)
-        self._ladders = np.full((5, config.ladder_depth), 0, np.int64)
+        self._ladders = np.full((config.ladder_depth, config.ladder_words), 0xFFFFFFFF, np.uint32)
         self._pool = np.full((config.rows, config.columns), 0xFF, np.uint8)
         self._reg = {Engine.LOAD: [0] * 32, Engine.EXEC: [0] * 32, Engine.STORE: [0] * 32}
         self._result = np.zeros((config.rows, config.columns + 1), np.int64)
@@ -87,6 +88,7 @@ class Machine:
         self._waiting: deque[np.ndarray] = deque()
         self._a_codes: dict[tuple[int, ...], np.ndarray] = {}
         self._w_codes: dict[tuple[int, ...], np.ndarray] = {}
+        self._tile_ladders: dict[int, Ladders] = {}
         self.drained: list[np.ndarray] = []
         self.done_count = 0
         self.error = Status.OK
@@ -196,14 +198,9 @@ class Machine:
     def _loadp(self, i: Instruction) -> None:
         reg, config = self._reg[Engine.LOAD], self.config
         size = config.ladder_words * 4
-        data = self._take(reg[LoadReg.LAD] * 4, i.count * size).reshape(i.count, size)
-        index = (i.base + np.arange(i.count)) % config.ladder_depth
-        bits = np.unpackbits(data, axis=1, bitorder="little").astype(np.int64)
-        at = 0
-        widths = (config.mul_width, config.mul_width, config.acc_width, 6, 1)  # f, m, t0, r, neg
-        for field, width in enumerate(widths):
-            self._ladders[field, index] = bits[:, at : at + width] @ (1 << np.arange(width))
-            at += width
+        data = self._take(reg[LoadReg.LAD] * 4, i.count * size)
+        self._ladders[(i.base + np.arange(i.count)) % config.ladder_depth] = data.view("<u4").reshape(i.count, -1)
+        self._tile_ladders.clear()
         reg[LoadReg.LAD] = (reg[LoadReg.LAD] + i.count * config.ladder_words) & _ADDRESS_MASK
 
     def _activations(self, start: int, words: int, groups: int) -> np.ndarray:
@@ -265,6 +262,18 @@ class Machine:
         if i.drain:
             self._waiting.append(self._result)
 
+    def _ladders_from(self, first: int) -> Ladders:
+        """The ladders of a column tile, unpacked; a program uses the same ones again and again."""
+        ladders = self._tile_ladders.get(first)
+        if ladders is None:
+            words = self._ladders[(first + np.arange(self.config.columns)) % self.config.ladder_depth]
+            key = words.tobytes()
+            ladders = self._unpacked.get(key)
+            if ladders is None:
+                ladders = self._unpacked[key] = unpack_ladder(words, self.config)
+            self._tile_ladders[first] = ladders
+        return ladders
+
     def _store(self, i: Instruction) -> None:
         if not self._waiting:
             raise _Stop(Status.STALL)
@@ -283,10 +292,8 @@ class Machine:
                 first = int(granules) * config.granule // 8
                 self._take(first, 4 * config.columns)[:] = totals[row].astype("<u4").view(np.uint8)
             return
-        index = (reg[StoreReg.LADDER] + at + np.arange(config.columns)) % config.ladder_depth
-        fraction, multiplier, offset, shift, negate = self._ladders[:, index]
-        bits = reg[StoreReg.BITS]
-        codes = ladder_codes(totals, negate, shift, offset, multiplier, fraction, bits, config.acc_width)
+        ladders = self._ladders_from(reg[StoreReg.LADDER] + at)
+        codes = ladders.codes(totals, reg[StoreReg.BITS], config.acc_width, axis=1)
         if i.pool is not Pool.NONE:
             row = np.arange(rows)[:, None]
             codes = np.where((i.low <= row) & (row <= i.high), codes, 0).astype(np.uint8)
