@@ -57,7 +57,7 @@ class Config:
     acc_width: int = 24
     """Bits of an accumulator, 12..32. Results are exact modulo 2**acc_width; the compiler proves the range."""
     mul_width: int = 16
-    """Bits of the multiplier constant of a ladder, 8..24."""
+    """Bits of the multiplier constant of a ladder, 8..32."""
     ladder_depth: int = 256
     """Channels whose ladders are held at a time, a power of two, at least `columns`, at most 4096."""
     ladders: int = 1
@@ -80,7 +80,7 @@ class Config:
             ("row_depth", 16, 2048, True),
             ("column_depth", 16, 2048, True),
             ("acc_width", 12, 32, False),
-            ("mul_width", 8, 24, False),
+            ("mul_width", 8, 32, False),
             ("ladder_depth", self.columns, 4096, True),
             ("ladders", 1, self.columns, True),
             ("queue_depth", 2, 64, True),
@@ -220,13 +220,13 @@ PRESETS: dict[str, Config] = {
     config.name: config
     for config in (
         Config(name="test_tiny", rows=2, columns=4, lanes=16, mem_depth=16384, row_depth=512, column_depth=512,
-               ladder_depth=64, acc_width=28, mul_width=18),
+               ladder_depth=64, acc_width=28, mul_width=24),
         Config(name="test_wide", rows=3, columns=8, lanes=32, planes=2, hop=2, chunk=16, mem_width=64, mem_depth=16384,
-               ladders=2, acc_width=30, mul_width=18),
-        Config(name="icebreaker", rows=2, columns=8, lanes=32, chunk=16, mem_width=32, mem_depth=32768, pixel_bits=8,
+               ladders=2, acc_width=30, mul_width=24),
+        Config(name="icebreaker", rows=2, columns=4, lanes=32, chunk=16, mem_width=32, mem_depth=32768, mul_width=24, pixel_bits=8,
                queue_depth=2),
         Config(name="ulx3s_85f", rows=8, columns=16, lanes=64, chunk=16, mem_width=64, mem_depth=16384,
-               row_depth=512, column_depth=512, acc_width=32, mul_width=18, ladders=4),
+               row_depth=512, column_depth=512, acc_width=32, mul_width=24, ladders=4),
         Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),
     )
 }
