@@ -22,7 +22,7 @@ from amaranth.hdl._ir import Fragment, PortDirection
 from amaranth.hdl._mem import MemoryInstance
 from amaranth.lib import wiring
 
-from . import rtlil
+from .rtlil import Module, drop_unused, parse
 
 __all__ = ["component_ports", "convert"]
 
@@ -55,7 +55,7 @@ def _prune(statements: Any) -> Any:
             cases = [(patterns, _prune(body), location) for patterns, body, location in statement.cases]
             if not any(body for _, body, _ in cases):
                 continue
-            statement = Switch(statement.test, cases, src_loc=statement.src_loc)
+            statement = _SWITCH(statement.test, cases, src_loc=statement.src_loc)
         kept.append(statement)
     return _StatementList(kept)
 
@@ -102,7 +102,7 @@ class _Cutter:
     """Walks a fragment tree from the leaves up and replaces what can stand alone by instances."""
 
     def __init__(self, root: Any, ports: _Ports) -> None:
-        self.modules: list[rtlil.Module] = []
+        self.modules: list[Module] = []
         self.all = _Use()
         for fragment in _subtree(root):
             fragment.statements = {domain: _prune(body) for domain, body in fragment.statements.items()}
@@ -145,8 +145,8 @@ class _Cutter:
         if ports is None:
             return None
         text, _ = backend.convert_fragment(fragment, ports, path, emit_src=False)
-        modules = rtlil.parse(text)
-        rtlil.drop_unused(modules[0], {r"\clk", r"\rst"})
+        modules = parse(text)
+        drop_unused(modules[0], {r"\clk", r"\rst"})
         self.modules += modules
         have = {item.name for item in modules[0].ports()}
         arguments: list[tuple[str, str, Any]] = [
@@ -159,11 +159,11 @@ class _Cutter:
         return Instance(path, *arguments)
 
 
-def convert(component: wiring.Component, name: str, platform: object = None) -> list[rtlil.Module]:
+def convert(component: wiring.Component, name: str, platform: object = None) -> list[Module]:
     """RTLIL modules of a component, cut at its components; the top module is the first and called `name`."""
     fragment = Fragment.get(component, platform)
     ports = component_ports(component)
     cutter = _Cutter(fragment, ports)
     cutter.cut(fragment, name)
     text, _ = backend.convert_fragment(fragment, ports, name, emit_src=False)
-    return rtlil.parse(text) + cutter.modules
+    return parse(text) + cutter.modules

@@ -206,6 +206,20 @@ def legalize(modules: list[Module], *, top: str, name: str) -> None:
             if cell.type in types:
                 _retarget(cell, types[cell.type], ports[cell.type])
         module.name = types[module.name]
+        _number_ports(module)
+
+
+def _number_ports(module: Module) -> None:
+    """Clock and reset first, the others in their order; from 1, as Yosys takes 0 for no number."""
+    ports = sorted(module.ports(), key=lambda item: (item.name not in (r"\clk", r"\rst"), _port_number(item)))
+    for number, item in enumerate(ports, 1):
+        item.lines[0] = _PORT.sub(rf" \1 {number} ", item.lines[0])
+
+
+def _port_number(item: Item) -> int:
+    match = _PORT.search(item.lines[0])
+    assert match is not None
+    return int(match[2])
 
 
 def _retarget(cell: Item, target: str, ports: dict[str, str]) -> None:
