@@ -23,10 +23,12 @@ class BoardError(DipoleError):
 
 
 class SerialCore(Protocol):
-    """What a board carries: anything with a UART, in clock domain `sync`."""
+    """What a board carries: anything with a UART and two lamps, in clock domain `sync`."""
 
     rx: Signal
     tx: Signal
+    busy: Signal
+    error: Signal
 
     def elaborate(self, platform: object) -> object: ...
 
@@ -49,6 +51,8 @@ class Board:
     """Bits per second of the UART; the USB bridge of the board must be able to make it."""
     serial_pins: tuple[str, ...] = ("rx", "tx")
     """Pins of the platform's UART resource."""
+    lamps: Mapping[str, int] = field(default_factory=dict)
+    """Output of the core ("busy", "error") -> LED of the platform that shows it."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Options of the platform's tool flow."""
     cells: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +88,7 @@ class BoardTop(Elaboratable):
     ----------
     board : Board
     core : SerialCore
-        The design; its `rx` gets the synchronized pin, its `tx` goes to the pin.
+        The design; it synchronizes `rx` itself.
     frequency : float
         Clock of the design, Hz.
     """
@@ -122,8 +126,10 @@ class BoardTop(Elaboratable):
 
         uart: Any = platform.request("uart", 0, dir=dict.fromkeys(self.board.serial_pins, "-"))
         m.submodules.rx_buffer = rx_buffer = io.Buffer(io.Direction.Input, uart.rx)
-        m.submodules.tx_buffer = tx_buffer = io.FFBuffer(io.Direction.Output, uart.tx)
-        # An idle line is 1.
-        m.submodules.rx_sync = FFSynchronizer(rx_buffer.i, core.rx, init=1)
-        m.d.comb += tx_buffer.o.eq(core.tx)
+        m.submodules.tx_buffer = tx_buffer = io.Buffer(io.Direction.Output, uart.tx)
+        m.d.comb += [core.rx.eq(rx_buffer.i), tx_buffer.o.eq(core.tx)]
+        for name, led in self.board.lamps.items():
+            lamp: Any = platform.request("led", led, dir="-")
+            m.submodules[f"{name}_buffer"] = buffer = io.Buffer(io.Direction.Output, lamp)
+            m.d.comb += buffer.o.eq(getattr(core, name).any())
         return m

@@ -14,7 +14,8 @@ BOARD = Board(
     frequency=24e6,
     clock="clk12",
     baud=1_000_000,  # 24 cycles; the FT2232H divides 12 MHz by 12
-    overrides={"synth_opts": "-device u -abc9 -dsp"},
+    lamps={"busy": 1, "error": 0},  # green, red
+    overrides={"synth_opts": "-device u -dsp"},
     cells={
         "ICESTORM_LC": "logic cells",
         "ICESTORM_RAM": "block RAMs",

@@ -20,8 +20,9 @@ def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, 
         clock="clk25",
         baud=1_000_000,  # the FT231X divides 24 MHz by 24
         serial_pins=("rx", "tx", "rts", "dtr"),
+        lamps={"busy": 0, "error": 1},
         # Wide LUT multiplexers inflate popcounts on ECP5.
-        overrides={"synth_opts": "-nowidelut -abc9"},
+        overrides={"synth_opts": "-nowidelut"},
         cells={
             "TRELLIS_COMB": "LUT4",
             "TRELLIS_FF": "flip-flops",

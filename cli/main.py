@@ -13,8 +13,11 @@ import typer
 
 from ..golden.errors import DipoleError
 from .build import build
+from .check import check
+from .compile import compile_
 from .flash import flash
 from .presets import presets
+from .verify import verify
 
 __all__ = ["app", "main"]
 
@@ -27,6 +30,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# In the order of use.
+app.command()(check)
+app.command("compile")(compile_)
+app.command()(verify)
 app.command()(build)
 app.command()(flash)
 app.command()(presets)

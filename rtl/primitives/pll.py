@@ -14,9 +14,9 @@ from typing import Self, TypeVar
 from amaranth import Const, Instance, Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import Out
-from amaranth.vendor import LatticePlatform, SiliconBluePlatform
 
 from ...golden.errors import DipoleError
+from .family import family_of
 
 __all__ = ["Ecp5PllSettings", "Ice40PllSettings", "Pll", "PllError"]
 
@@ -113,10 +113,6 @@ class Ecp5PllSettings:
         return _checked("ECP5", reference, frequency, best)
 
 
-def _is_ecp5(platform: object) -> bool:
-    return isinstance(platform, LatticePlatform) and str(platform.device).upper().startswith("LFE5")
-
-
 Settings = TypeVar("Settings", Ice40PllSettings, Ecp5PllSettings)
 
 
@@ -168,19 +164,19 @@ class Pll(wiring.Component):
         """The frequency, Hz, that the platform's PLL really makes for a wanted one; PllError when there is none."""
         if frequency == reference:
             return frequency
-        if isinstance(platform, SiliconBluePlatform):
+        if family_of(platform) == "ice40":
             return Ice40PllSettings.solve(reference, frequency).frequency
-        if _is_ecp5(platform):
+        if family_of(platform) == "ecp5":
             return Ecp5PllSettings.solve(reference, frequency).frequency
         return frequency
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         if self.frequency != self.reference:
-            if isinstance(platform, SiliconBluePlatform):
+            if family_of(platform) == "ice40":
                 self._ice40(m)
                 return m
-            if _is_ecp5(platform):
+            if family_of(platform) == "ecp5":
                 self._ecp5(m)
                 return m
         m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
