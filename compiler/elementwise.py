@@ -100,7 +100,7 @@ def _rename(stream: Stream, name: str, fresh: bool = False) -> None:
     """Let the newest tensor that holds the codes of a stage be the one to compare with."""
     stage = stream.stage
     key = "pool" if isinstance(stage, Layer) and stage.pool is not None else "codes"
-    if stage.quantizer is None or not (fresh or key in stage.tensors):
+    if stage.is_input or stage.quantizer is None or not (fresh or key in stage.tensors):
         return
     if not stream.in_order:
         stage.tensors.pop(key, None)

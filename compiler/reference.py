@@ -11,9 +11,10 @@ for certain (`accumulator_certain`); above, `accumulator_residual`, the largest 
 
 Exact sums. That noise can move a real accumulator across a threshold; then QONNX's code is not a function of y at all
 (two pixels with equal y and different codes), and no integer machine can follow. So `reference_tensors` has a mode in
-which QONNX executes everything but the sums of Conv, Gemm and MatMul: those are the correctly rounded float32(y * scale).
+which QONNX executes all but the sums of Conv, Gemm and MatMul: those are the correctly rounded float32(y * scale).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def _exact_sums(node: onnx.NodeProto, layer: Conv, context: dict[str, np.ndarray
         for shift_w, w in _pieces(weights, products * 16 * 256 >= 1 << 24):
             if products * int(np.abs(a).max(initial=0)) * int(np.abs(w).max(initial=0)) >= 1 << 24:
                 raise ValueError(f"layer {layer.name!r} sums {products} products, too many for an exact reference")
-            part = evaluate(plain, [a.astype(np.float32), w.astype(np.float32)], opset)[0]
+            part = evaluate(plain, [a.astype(np.float32), w.astype(np.float32)], max(opset, 13))[0]  # Gemm without bias
             total = total + (part.astype(np.int64) << (shift_a + shift_w))
     return total
 
@@ -164,10 +165,21 @@ def _used(model: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
 
 def layer_integers(network: Network, tensors: dict[str, np.ndarray]) -> list[LayerIntegers]:
     """The integers of every layer in a result of `reference_tensors`; ModelError where a code tensor holds no codes."""
-    return [_layer(layer, tensors) for layer in network.layers]
+    results, size = [], network.input_shape[1:]
+    for layer in network.layers:
+        before = _windows(size, layer.weights.shape[2:], layer.stride, layer.padding)
+        size = _windows(before, layer.pool.kernel, layer.pool.stride, layer.pool.padding) if layer.pool else before
+        results.append(_layer(layer, tensors, before, size))
+    return results
 
 
-def _layer(layer: Conv, tensors: dict[str, np.ndarray]) -> LayerIntegers:
+def _windows(
+    size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> Sequence[int]:
+    return [(size[k] + padding[k] + padding[k + 2] - kernel[k]) // stride[k] + 1 for k in (0, 1)]
+
+
+def _layer(layer: Conv, tensors: dict[str, np.ndarray], before: Sequence[int], behind: Sequence[int]) -> LayerIntegers:
     names = layer.qonnx_tensors
     channels = layer.weights.shape[0]
 
@@ -175,8 +187,7 @@ def _layer(layer: Conv, tensors: dict[str, np.ndarray]) -> LayerIntegers:
         tensor = tensors.get(names.get(kind, ""))
         if tensor is None:
             return None
-        rows = 1 if tensor.ndim < 4 else tensor.shape[2]
-        return tensor.reshape(len(tensor), channels, rows, -1)
+        return tensor.reshape(len(tensor), channels, *(before if kind in ("accumulator", "codes") else behind))
 
     def codes(kind: str) -> np.ndarray | None:
         tensor = shaped(kind)
