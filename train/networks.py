@@ -1,0 +1,61 @@
+# pyright: reportMissingImports=false
+"""A `NetworkSpec` as a PyTorch module."""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from .layers import InputQuantizer, QuantActivation, QuantConv2d, QuantLinear
+from .spec import NetworkSpec
+
+__all__ = ["QuantNetwork", "build"]
+
+
+class QuantNetwork(nn.Module):
+    """Input quantizer, hidden blocks of layer - BatchNorm - activation (- pool), and a dense layer with gain and bias.
+
+    `spec` says what it is; `blocks` holds a ModuleDict for each hidden layer with the keys `layer`, `norm`, `act`.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        precision = spec.precision.spread(spec.layers)
+        self.input = InputQuantizer(precision.input_bits)
+        self.blocks = nn.ModuleList()
+        size: tuple[int, ...] = spec.input_shape
+        for index, width in enumerate(spec.hidden):
+            bits = precision.weights[index]
+            if spec.architecture == "cnn":
+                assert len(size) == 3
+                layer = QuantConv2d(size[0], width, 3, padding=1, bias=False, bits=bits)
+                norm = nn.BatchNorm2d(width)
+                shrink = 2 if spec.pools[index] else 1
+                size = (width, size[1] // shrink, size[2] // shrink)
+            else:
+                layer = QuantLinear(prod(size), width, bias=False, bits=bits)
+                norm = nn.BatchNorm1d(width)
+                size = (width,)
+            act = QuantActivation(precision.activations[index], precision.kind)
+            self.blocks.append(nn.ModuleDict({"layer": layer, "norm": norm, "act": act}))
+        self.last = QuantLinear(prod(size), spec.classes, bits=precision.weights[-1], gain=True)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores [batch, classes] of inputs [batch, *input_shape] with values 0..1."""
+        x = self.input(x)
+        if self.spec.architecture == "mlp":
+            x = x.flatten(1)
+        for block, pooled in zip(self.blocks, self.spec.pools, strict=True):
+            x = block["act"](block["norm"](block["layer"](x)))  # type: ignore[index]
+            if pooled:
+                x = self.pool(x)
+        return self.last(x.flatten(1))
+
+
+def build(spec: NetworkSpec, seed: int = 0) -> QuantNetwork:
+    """A network with fresh random weights from a seed; PyTorch's own random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return QuantNetwork(spec)
