@@ -14,7 +14,7 @@ from .lowering import Lowered, Segment
 
 __all__ = ["Tiling", "check_fields", "choose_tiling", "output_column_tiles"]
 
-_MAX_PIXELS = 1023  # loader registers for kernel, step, height and width have 10 bits
+
 _MAX_TILES = 64  # field `tile` of STORE
 
 
@@ -168,5 +168,8 @@ def check_fields(low: Lowered) -> None:
         ("kernel height", low.kernel[0]),
         ("input columns of one tile", reach),
     ):
-        if value > _MAX_PIXELS:
-            raise CompileError(f"layer {low.name!r}: {what} is {value}, the loader reaches {_MAX_PIXELS}; use less")
+        if value >> config.pixel_bits:
+            raise CompileError(
+                f"layer {low.name!r}: {what} is {value}, the loader of configuration {config.name!r} reaches "
+                f"{(1 << config.pixel_bits) - 1}; raise pixel_bits"
+            )

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+
 from dipole.golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg, encode
 from dipole.golden.ladder import Ladders, pack_ladder
 from dipole.golden.machine import Machine, Status
@@ -190,8 +191,8 @@ def test_store(config, pool):
     pixel = config.columns // config.granule * 2
     dst = 512 * 32 // config.granule
     registers = {
-        StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: pixel, StoreReg.PLANE_STRIDE: pixel * config.rows, StoreReg.BITS: n_bits,
-        StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.GRANULES: granules, StoreReg.LADDER: ladder,
+        StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: pixel, StoreReg.PLANE_STRIDE: pixel * config.rows,
+        StoreReg.BITS: n_bits, StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.GRANULES: granules, StoreReg.LADDER: ladder,
     }  # fmt: skip
     steps = [(Pool.FIRST, 0, 0), (Pool.NEXT, 1, 31), (Pool.LAST, 0, config.rows - 1)] if pool else [(Pool.NONE, 0, 0)]
     program = [*sets(Engine.LOAD, {LoadReg.LAD: 160}), word(Op.LOADP, base=0, count=count)]
@@ -296,7 +297,8 @@ def test_store_out_of_range(raw, over):
     config = PRESETS["test_tiny"]
     granules = config.mem_depth * config.granules_per_word
     last = granules - (config.columns * 32 // config.granule if raw else 1)
-    registers = {StoreReg.DST: last + over * (config.granules_per_word if raw else 1), StoreReg.BITS: 1, StoreReg.GRANULES: 1, StoreReg.RAW: raw}
+    dst = last + over * (config.granules_per_word if raw else 1)
+    registers = {StoreReg.DST: dst, StoreReg.BITS: 1, StoreReg.GRANULES: 1, StoreReg.RAW: raw}
     program = [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 0), word(Op.EXEC, first=True, drain=True)]
     m = machine(config, [*program, word(Op.STORE)], np.random.default_rng(0))
     assert m.run(ENTRY) is (Status.ADDRESS if over else Status.OK)
