@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["LadderWidths", "Ladders", "ladder_codes", "pack_ladder", "unpack_ladder"]
+__all__ = ["LadderWidths", "Ladders", "has_corrections", "ladder_codes", "pack_ladder", "unpack_ladder"]
 
 
 class LadderWidths(Protocol):
@@ -22,6 +22,11 @@ class LadderWidths(Protocol):
     def mul_width(self) -> int: ...
 
 
+def has_corrections(config: LadderWidths) -> bool:
+    """Whether the ladders of a configuration have correction bits: its field `corrections`, if it has one."""
+    return bool(getattr(config, "corrections", False))
+
+
 def ladder_codes(
     accumulator: ArrayLike,
     neg: ArrayLike,
@@ -31,19 +36,32 @@ def ladder_codes(
     fraction: ArrayLike,
     bits: int,
     acc_width: int,
+    double: ArrayLike = 0,
+    late: ArrayLike | None = None,
 ) -> np.ndarray:
     """Codes uint8 of tile results T; arguments broadcast against each other.
 
     d = T - offset (neg: offset - T) modulo 2^acc_width, read as two's complement; the code is 0 if d < 0, else
     min((multiplier*d + fraction) >> shift, 2^bits - 1). T may be given modulo 2^acc_width or not.
     The sum stays below 2^(acc_width - 1 + multiplier bits), 2^55 at most, so int64 holds it.
+
+    With correction bits `late` [..., 256], code k starts one reachable T later than the line says where late[k] is set:
+    if the line gives exactly k here and less than k at the T before (1, or with `double` 2, nearer to the offset), the
+    code is k - 1.
     """
     difference = np.asarray(accumulator).astype(np.int64) - np.asarray(offset).astype(np.int64)
     difference = np.where(np.asarray(neg).astype(bool), -difference, difference)
     half = 1 << (acc_width - 1)
     d = ((difference + half) & ((1 << acc_width) - 1)) - half
     total = np.asarray(multiplier).astype(np.int64) * d + np.asarray(fraction).astype(np.int64)
-    codes = np.minimum(total >> np.asarray(shift).astype(np.int64), (1 << bits) - 1)
+    shift = np.asarray(shift).astype(np.int64)
+    line = total >> shift
+    codes = np.minimum(line, (1 << bits) - 1)
+    if late is not None:
+        before = (total - (np.asarray(multiplier).astype(np.int64) << np.asarray(double).astype(np.int64))) >> shift
+        table = np.broadcast_to(late, (*codes.shape, 256))
+        marked = np.take_along_axis(table, np.maximum(codes, 0)[..., None], axis=-1)[..., 0]
+        codes = codes - ((line == codes) & (before < codes) & marked.astype(bool))
     return np.where(d < 0, 0, codes).astype(np.uint8)
 
 
@@ -57,6 +75,10 @@ class Ladders:
     """0..2^acc_width-1."""
     multiplier: np.ndarray
     fraction: np.ndarray
+    double: np.ndarray
+    """1 where neighbouring reachable T are 2 apart; only correction bits need it."""
+    late: np.ndarray
+    """bool [channels, 256]: correction bits, all False in most ladders."""
 
     def __len__(self) -> int:
         return len(self.neg)
@@ -66,8 +88,20 @@ class Ladders:
         accumulator = np.asarray(accumulator)
         shape = [1] * accumulator.ndim
         shape[axis] = -1
-        neg, shift, offset, multiplier, fraction = (getattr(self, f.name).reshape(shape) for f in fields(self))
-        return ladder_codes(accumulator, neg, shift, offset, multiplier, fraction, bits, acc_width)
+        p = {f.name: getattr(self, f.name).reshape(shape) for f in fields(self) if f.name != "late"}
+        late = self.late.reshape(*shape, 256) if self.late.any() else None
+        return ladder_codes(accumulator, **p, late=late, bits=bits, acc_width=acc_width)
+
+    @property
+    def corrected(self) -> np.ndarray:
+        """bool [channels]: which ladders need their correction bits."""
+        return np.any(self.late, axis=1)
+
+    @classmethod
+    def zeros(cls, count: int) -> Self:
+        """Ladders that always give code 0."""
+        neg, shift, offset, multiplier, fraction, double = np.zeros((6, count), np.int64)
+        return cls(neg, shift, offset, multiplier, fraction, double, np.zeros((count, 256), bool))
 
     def take(self, channels: ArrayLike) -> Self:
         """The ladders of some channels."""
@@ -81,17 +115,21 @@ class Ladders:
 
 def _layout(config: LadderWidths) -> list[tuple[str, int]]:
     """Fields and widths from bit 0 upwards."""
-    return [
+    fields_ = [
         ("fraction", config.mul_width),
         ("multiplier", config.mul_width),
         ("offset", config.acc_width),
         ("shift", 6),
         ("neg", 1),
     ]
+    return fields_ + [("double", 1)] if has_corrections(config) else fields_
 
 
 def pack_ladder(ladders: Ladders, config: LadderWidths) -> np.ndarray:
-    """Parameters as they stand in main memory: uint32 [channels, words], lowest word first."""
+    """Parameters as they stand in main memory: uint32 [channels, words], lowest word first.
+
+    Where the configuration has correction bits, 8 words of them follow, bit k % 32 of word k // 32 for code k.
+    """
     layout = _layout(config)
     words = -(-sum(width for _, width in layout) // 32)
     packed = np.zeros((len(ladders), words), np.uint32)
@@ -104,15 +142,25 @@ def pack_ladder(ladders: Ladders, config: LadderWidths) -> np.ndarray:
             number |= value << low
             low += width
         packed[channel] = [number >> (32 * word) & 0xFFFFFFFF for word in range(words)]
-    return packed
+    if not has_corrections(config):
+        if ladders.late.any():
+            raise ValueError("these ladders need correction bits, the configuration has none")
+        return packed
+    bits = np.packbits(ladders.late, axis=1, bitorder="little")
+    return np.concatenate([packed, bits.view("<u4").astype(np.uint32)], axis=1)
 
 
 def unpack_ladder(words: ArrayLike, config: LadderWidths) -> Ladders:
     """The inverse of `pack_ladder` for [channels, words]; bits above the last field are ignored."""
-    numbers = [sum(int(word) << (32 * i) for i, word in enumerate(row)) for row in np.atleast_2d(np.asarray(words))]
-    columns: dict[str, np.ndarray] = {}
+    table = np.atleast_2d(np.asarray(words)).astype(np.uint32)
+    ladders = Ladders.zeros(len(table))
+    numbers = [sum(int(word) << (32 * i) for i, word in enumerate(row)) for row in table]
     low = 0
     for name, width in _layout(config):
-        columns[name] = np.array([number >> low & ((1 << width) - 1) for number in numbers], np.int64)
+        getattr(ladders, name)[:] = [number >> low & ((1 << width) - 1) for number in numbers]
         low += width
-    return Ladders(**columns)
+    if has_corrections(config):
+        first = -(-low // 32)
+        bits = np.ascontiguousarray(table[:, first : first + 8]).astype("<u4").view(np.uint8)
+        ladders.late[:] = np.unpackbits(bits, axis=1, bitorder="little").astype(bool)
+    return ladders

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dipole.compiler import ladder
-from dipole.compiler.ladder import LadderError, StepFunctions
+from dipole.compiler.ladder import LadderError
+from dipole.compiler.ladder_search import StepFunctions, search
 from dipole.compiler.network import Conv, Format
 from dipole.golden import encoding, layers
 from dipole.golden.ladder import ladder_codes, unpack_ladder
@@ -19,13 +20,16 @@ from dipole.rtl.config import PRESETS
 class Widths:
     acc_width: int
     mul_width: int
+    corrections: bool = False
 
 
 def step_functions(rng: np.random.Generator, count: int, levels: int, longest: int, spread: int) -> StepFunctions:
     """Random step functions: about uniform ones and wild ones, with coinciding and unreachable thresholds."""
     last = rng.integers(0, longest, count)
-    uniform = rng.uniform(-5, longest, (count, 1)) + rng.uniform(0, longest / 2, (count, 1)) * np.arange(levels)
-    uniform += rng.uniform(-0.6, 0.6, uniform.shape)
+    uniform = rng.uniform(-5, longest, (count, 1)) + rng.uniform(0, 1.5 * longest / levels, (count, 1)) * np.arange(
+        levels
+    )
+    uniform += rng.choice([0, 0.2, 0.6], (count, 1)) * rng.uniform(-1, 1, uniform.shape)
     wild = np.sort(rng.integers(-3, longest + 3, (count, levels)), axis=1)
     first = np.where(rng.random((count, 1)) < 0.7, np.sort(np.ceil(uniform).astype(int), axis=1), wild)
     return StepFunctions(
@@ -70,7 +74,7 @@ def compare_with_brute_force(seed: int, count: int) -> tuple[int, int]:
     bits = int(rng.integers(1, 4))
     config = Widths(int(rng.integers(4, 6)), int(rng.integers(2, 5)))
     steps = step_functions(rng, count, (1 << bits) - 1, 1 << config.acc_width, 2)
-    ladders, solved = ladder.search(steps, config)
+    ladders, solved = search(steps, config)
     for channel in range(count):
         assert solved[channel] == exists(steps, channel, config, bits), (seed, channel, config, bits)
         if solved[channel]:
@@ -97,7 +101,7 @@ def test_found_ladders_are_right_everywhere(bits, mul_width):
     rng = np.random.default_rng([31, bits, mul_width])
     config = Widths(int(rng.integers(16, 33)), mul_width)
     steps = step_functions(rng, 40, (1 << bits) - 1, 3000, 3)
-    ladders, solved = ladder.search(steps, config)
+    ladders, solved = search(steps, config)
     assert solved.any()
     for channel in np.flatnonzero(solved).tolist():
         results, codes = expected_codes(steps, channel)
@@ -108,10 +112,27 @@ def test_found_ladders_are_right_everywhere(bits, mul_width):
         assert values.min() >= 0 and values.max() < 1 << top
 
 
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("mul_width", (8, 12, 16, 20))
+def test_corrected_ladders_are_right_everywhere(bits, mul_width):
+    rng = np.random.default_rng([40, bits, mul_width])
+    config = Widths(int(rng.integers(16, 33)), mul_width, corrections=True)
+    steps = step_functions(rng, 60, (1 << bits) - 1, 3000, 4)
+    _, plain = search(steps, Widths(config.acc_width, mul_width))
+    ladders, solved = search(steps, config)
+    assert solved[plain].all(), "correction bits never lose a ladder"
+    assert not ladders.corrected[plain].any(), "and are only used where they are needed"
+    assert ladders.corrected.any() or bits < 4
+    for channel in np.flatnonzero(solved).tolist():
+        results, codes = expected_codes(steps, channel)
+        got = ladders.take([channel]).codes(results[None], bits, config.acc_width)
+        assert np.array_equal(got[0], codes), channel
+
+
 def test_one_bit_is_always_possible():
     rng = np.random.default_rng(32)
     steps = step_functions(rng, 200, 1, 1 << 11, 1)
-    _, solved = ladder.search(steps, Widths(12, 8))
+    _, solved = search(steps, Widths(12, 8))
     assert solved.all()
 
 
@@ -186,7 +207,7 @@ def test_find_ladders_of_float32_chains(bits):
     assert layer.thresholds is not None and layer.sign is not None
     amap = layer_map(layer, planes=2)
     # From 7 bits on, float32 rounding in the chain leaves some channels without a line.
-    ladders, solved = ladder.search(StepFunctions.of_layer(layer, amap), config)
+    ladders, solved = search(StepFunctions.of_layer(layer, amap), config)
     assert solved.all() if bits < 7 else solved.any()
     if solved.all():
         found = ladder.find_ladders(layer, amap, config)
@@ -291,6 +312,11 @@ def test_messages_name_layer_channel_and_cure():
     message = r"'float32', channel 0 \(and \d more .*no multiplier of 8 bits is exact; raise mul_width to (9|1\d)$"
     with pytest.raises(LadderError, match=message):
         ladder.find_ladders(layer, amap, Widths(28, 8))
+    wide = realistic_layer(np.random.default_rng([39, 8, 0]), 8, 4, 64)
+    message = r"'float32', channel 0 \(.*: rounding in its function .*; turn corrections on and raise mul_width to \d+$"
+    with pytest.raises(LadderError, match=message):
+        ladder.find_ladders(wide, layer_map(wide), Widths(32, 14))
+    assert len(ladder.find_ladders(wide, layer_map(wide), Widths(32, 22, corrections=True))) == 4
     message = r"'float32', channel 0.*tile results span \d+, too much for acc_width 14; raise acc_width to 1\d$"
     with pytest.raises(LadderError, match=message):
         ladder.find_ladders(layer, amap, Widths(14, 24))
@@ -317,32 +343,43 @@ def test_accumulator_half_full_needs_one_bit_more():
 # --- packing, constants, speed -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_pack_ladder(name):
-    config = PRESETS[name]
+@pytest.mark.parametrize("corrections", (False, True))
+@pytest.mark.parametrize(("acc_width", "mul_width"), ((12, 8), (24, 16), (28, 18), (32, 24)))
+def test_pack_ladder(acc_width, mul_width, corrections):
+    config = Widths(acc_width, mul_width, corrections)
     rng = np.random.default_rng(36)
+    tops = (2, 64, 1 << acc_width, 1 << mul_width, 1 << mul_width)
     ladders = ladder.Ladders(
-        rng.integers(0, 2, 50),
-        rng.integers(0, 64, 50),
-        rng.integers(0, 1 << config.acc_width, 50),
-        rng.integers(0, 1 << config.mul_width, 50),
-        rng.integers(0, 1 << config.mul_width, 50),
+        *(rng.integers(0, top, 50) for top in tops),
+        double=rng.integers(0, 1 + corrections, 50),
+        late=rng.integers(0, 1 + corrections, (50, 256)).astype(bool),
     )
     words = ladder.pack_ladder(ladders, config)
-    assert words.shape == (50, config.ladder_words) and words.dtype == np.uint32
-    mw, aw = config.mul_width, config.acc_width
+    count = -(-(7 + acc_width + 2 * mul_width + corrections) // 32)
+    assert words.shape == (50, count + 8 * corrections) and words.dtype == np.uint32
     for channel, row in enumerate(words):
-        number = sum(int(word) << 32 * i for i, word in enumerate(row))
-        assert number & ((1 << mw) - 1) == ladders.fraction[channel]
-        assert number >> mw & ((1 << mw) - 1) == ladders.multiplier[channel]
-        assert number >> 2 * mw & ((1 << aw) - 1) == ladders.offset[channel]
-        assert number >> (2 * mw + aw) & 63 == ladders.shift[channel]
-        assert number >> (2 * mw + aw + 6) == ladders.neg[channel]
+        number = sum(int(word) << 32 * i for i, word in enumerate(row[:count]))
+        assert number & ((1 << mul_width) - 1) == ladders.fraction[channel]
+        assert number >> mul_width & ((1 << mul_width) - 1) == ladders.multiplier[channel]
+        assert number >> 2 * mul_width & ((1 << acc_width) - 1) == ladders.offset[channel]
+        assert number >> (2 * mul_width + acc_width) & 63 == ladders.shift[channel]
+        assert number >> (2 * mul_width + acc_width + 6) & 1 == ladders.neg[channel]
+        assert number >> (2 * mul_width + acc_width + 7) == ladders.double[channel]
+        if corrections:
+            assert [int(row[count + k // 32]) >> k % 32 & 1 for k in range(256)] == ladders.late[channel].tolist()
     back = unpack_ladder(words, config)
     assert all(np.array_equal(getattr(back, f), getattr(ladders, f)) for f in back.__dataclass_fields__)
-    ladders.multiplier[3] = 1 << mw
+    if corrections:
+        with pytest.raises(ValueError, match="need correction bits"):
+            ladder.pack_ladder(ladders, Widths(acc_width, mul_width))
+    ladders.multiplier[3] = 1 << mul_width
     with pytest.raises(ValueError, match="ladder 3: multiplier"):
         ladder.pack_ladder(ladders, config)
+
+
+def test_pack_ladder_agrees_with_the_presets():
+    for config in PRESETS.values():
+        assert ladder.pack_ladder(ladder.Ladders.zeros(2), config).shape == (2, config.ladder_words)
 
 
 @pytest.mark.parametrize("weight", (Format.odd(3), Format.signed(3), Format.unsigned(1)))
@@ -368,7 +405,7 @@ def test_speed_of_512_channels_at_8_bits():
     layer = realistic_layer(np.random.default_rng(38), 8, 512, 16)
     steps = StepFunctions.of_layer(layer, layer_map(layer))
     start = time.perf_counter()
-    ladder.search(steps, Widths(30, 24))
+    search(steps, Widths(30, 24))
     elapsed = time.perf_counter() - start
     print(f"512 channels at 8 bits: {elapsed:.2f} s")
     assert elapsed < 20
@@ -378,15 +415,17 @@ def test_speed_of_512_channels_at_8_bits():
 def test_measured_fraction_of_exact_channels():
     """Prints the share of channels of float32 chains with an exact ladder, per output bits and mul_width."""
     widths = (12, 14, 16, 17, 18, 19, 20, 22, 24)
-    print("\nexact ladders in % of 4 x 64 channels, 3x3 kernel, 64 inputs, acc_width 32, weights and activations alike")
-    print("bits  " + "".join(f"{w:>7}" for w in widths) + "   <- mul_width")
-    for bits in range(1, 9):
-        share = np.zeros(len(widths))
-        for seed in range(4):
-            layer = realistic_layer(np.random.default_rng([39, bits, seed]), bits, 64, 64)
-            steps = StepFunctions.of_layer(layer, layer_map(layer))
-            share += [ladder.search(steps, Widths(32, w))[1].mean() / 4 for w in widths]
-        print(f"{bits:>4}  " + "".join(f"{100 * s:7.1f}" for s in share))
-        assert (np.diff(share) >= 0).all(), "a wider multiplier never loses a ladder"
-        assert share[-1] > (0.95 if bits < 7 else 0.1)
-        assert share[3] == 1 or bits > 5, "17 bits are enough up to 5-bit outputs"
+    print("\nexact ladders in % of 4 x 64 channels: 3x3 kernel, 64 inputs, weights and activations of as many bits")
+    for corrections in (False, True):
+        print("with one correction bit per code" if corrections else "no correction bits")
+        print("bits  " + "".join(f"{w:>7}" for w in widths) + "   <- mul_width")
+        for bits in range(1, 9):
+            share = np.zeros(len(widths))
+            for seed in range(4):
+                layer = realistic_layer(np.random.default_rng([39, bits, seed]), bits, 64, 64)
+                steps = StepFunctions.of_layer(layer, layer_map(layer))
+                share += [search(steps, Widths(32, w, corrections))[1].mean() / 4 for w in widths]
+            print(f"{bits:>4}  " + "".join(f"{100 * s:7.1f}" for s in share))
+            assert (np.diff(share) >= 0).all(), "a wider multiplier never loses a ladder"
+            assert share[3] == 1 or bits > 5, "17 bits are enough up to 5-bit outputs"
+            assert share[-2] == 1 or not corrections, "with correction bits 22 are enough for all"
