@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from .elementwise import view_of_quantized
-from .graph import NOT_CONSTANT, Graph, ModelError, attributes, evaluate, load_model
+from .graph import NOT_CONSTANT, QONNX_DOMAIN, QONNX_OPS, Graph, ModelError, attributes, evaluate, load_model
 from .layers import Layer, Stage, Stream
 from .network import Network
 from .operators import HOST, OPERATORS, QUANTIZING, REASONS, VIEWS
@@ -136,13 +136,13 @@ class Importer:
             if isinstance(value, Blocked):
                 return value, f"not judged: node or tensor {value.node!r} before it is unsupported"
         streams = [name for name, value in zip(node.input, inputs, strict=True) if isinstance(value, Stream)]
-        known = node.op_type in OPERATORS and (node.domain == "" or node.op_type in QUANTIZING)
+        known = node.op_type in OPERATORS and node.domain == (QONNX_DOMAIN if node.op_type in QONNX_OPS else "")
         if any(isinstance(value, Host) for value in inputs) or (streams and self._is_host(index)):
             if any(isinstance(value, Stream) for value in inputs):
                 self._end(streams[0])
             return Host(), "left to the host, after the output of the network"
         call = Call(index, self._pruned(node), attributes(node), inputs)
-        if not streams and not (known and node.op_type in QUANTIZING):
+        if not streams and not (known and node.op_type in QONNX_OPS):
             return self._constant(node, call, inputs)
         if node.op_type == "Shape" and node.domain == "" and isinstance(inputs[0], Stream):
             shape = inputs[0].index.shape

@@ -107,7 +107,7 @@ class Conv:
     input_scale: float = 1.0
     """Real activation = input_scale * integer activation."""
     accumulator_bias: np.ndarray | None = None
-    """float32 [out channels] or [1]: bias that the QONNX tensor "accumulator" includes (Conv and Gemm with bias); to compare."""
+    """float32 [out channels] or [1]: bias included in the QONNX tensor "accumulator" (Conv, Gemm); to compare."""
     output_code_scale: float = 1.0
     """Real output activation = output_code_scale * integer of output_format (layers with thresholds)."""
 

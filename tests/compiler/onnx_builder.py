@@ -58,7 +58,7 @@ class Build:
         return self.op("BipolarQuant", x, self.const(scale), domain=self.domain)
 
     def batch_norm(self, x: str, rng: np.random.Generator, channels: int, negative: bool = True, **kwargs: Any) -> str:
-        slope = rng.uniform(0.3, 2, channels) * (rng.choice([-1, 1], channels) if negative else 1)
+        slope = rng.uniform(0.3, 2, channels) * (1 - 2 * (np.arange(channels) % 2) if negative else 1)
         parameters = (slope, rng.normal(size=channels), rng.normal(size=channels), rng.uniform(0.2, 3, channels))
         return self.op("BatchNormalization", x, *map(self.const, parameters), **kwargs)
 
