@@ -58,6 +58,8 @@ class Config:
     """Bits of an accumulator, 12..32. Results are exact modulo 2**acc_width; the compiler proves the range."""
     mul_width: int = 16
     """Bits of the multiplier constant of a ladder, 8..32."""
+    corrections: bool = False
+    """Correction bits of ladders: one per code and channel, for functions that float32 rounding bends off a line."""
     ladder_depth: int = 256
     """Channels whose ladders are held at a time, a power of two, at least `columns`, at most 4096."""
     ladders: int = 1
@@ -93,6 +95,8 @@ class Config:
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be in {low}..{high}")
             if power and not _is_power_of_two(value):
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be a power of two")
+        if type(self.corrections) is not bool:
+            raise ConfigError(f"configuration {self.name!r}: corrections is {self.corrections!r}, must be true or false")
         for field in ("lanes", "columns"):
             if self.mem_width < getattr(self, field):
                 raise ConfigError(
@@ -144,13 +148,18 @@ class Config:
 
     @property
     def ladder_bits(self) -> int:
-        """Bits of the parameters of one ladder: negate, shift (6), offset, multiplier, fraction."""
-        return 1 + 6 + self.acc_width + 2 * self.mul_width
+        """Bits of the line of a ladder: fraction, multiplier, offset, shift (6), negate, and double with corrections."""
+        return 2 * self.mul_width + self.acc_width + 7 + self.corrections
+
+    @property
+    def line_words(self) -> int:
+        """32-bit words in main memory that hold the line of a ladder."""
+        return -(-self.ladder_bits // 32)
 
     @property
     def ladder_words(self) -> int:
-        """32-bit words in main memory that hold the parameters of one ladder."""
-        return -(-self.ladder_bits // 32)
+        """32-bit words in main memory that hold a ladder: the line, then 256 correction bits if there are any."""
+        return self.line_words + (8 if self.corrections else 0)
 
     @property
     def run_width(self) -> int:
@@ -185,7 +194,7 @@ class Config:
     @property
     def ladder_latency(self) -> int:
         """Result selected from the drain registers to its code at the output of the ladder."""
-        return 8
+        return 10 if self.corrections else 8
 
     # --- identity and files ----------------------------------------------------------------------
 
@@ -220,13 +229,13 @@ PRESETS: dict[str, Config] = {
     config.name: config
     for config in (
         Config(name="test_tiny", rows=2, columns=4, lanes=16, mem_depth=16384, row_depth=512, column_depth=512,
-               ladder_depth=64, acc_width=28, mul_width=24),
+               ladder_depth=64, acc_width=28, mul_width=24, corrections=True),
         Config(name="test_wide", rows=3, columns=8, lanes=32, planes=2, hop=2, chunk=16, mem_width=64, mem_depth=16384,
-               ladders=2, acc_width=30, mul_width=24),
+               ladders=2, acc_width=30, mul_width=24, corrections=True),
         Config(name="icebreaker", rows=2, columns=4, lanes=32, chunk=16, mem_width=32, mem_depth=32768, mul_width=24, pixel_bits=8,
                queue_depth=2),
         Config(name="ulx3s_85f", rows=8, columns=16, lanes=64, chunk=16, mem_width=64, mem_depth=16384,
-               row_depth=512, column_depth=512, acc_width=32, mul_width=24, ladders=4),
+               row_depth=512, column_depth=512, acc_width=32, mul_width=24, corrections=True, ladders=4),
         Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),
     )
 }

@@ -118,19 +118,35 @@ class Engine(wiring.Component):
                 buffer.write_data.eq(loader.wdata),
                 array.w[c].eq(buffer.read_data),
             ]
-        ladder_bits = 32 * config.ladder_words
+        line_words = config.line_words
         m.submodules.ladder_memory = ladder_memory = BlockRam(
-            width=config.ladders * ladder_bits, depth=config.ladder_depth // config.ladders, granule=32
+            width=config.ladders * 32 * line_words, depth=config.ladder_depth // config.ladders, granule=32
         )
         lane = loader.ladder_address[: exact_log2(config.ladders)]
+        place = loader.ladder_address[exact_log2(config.ladders) :]
         m.d.comb += [
             ladder_memory.read.eq(store.ladder_read),
             ladder_memory.read_address.eq(store.ladder_address),
-            ladder_memory.write.eq(loader.ladder_enable << (lane * config.ladder_words)),
-            ladder_memory.write_address.eq(loader.ladder_address >> exact_log2(config.ladders)),
-            ladder_memory.write_data.eq(loader.wdata[:32].replicate(config.ladders * config.ladder_words)),
+            ladder_memory.write.eq(loader.ladder_enable[:line_words] << (lane * line_words)),
+            ladder_memory.write_address.eq(place),
+            ladder_memory.write_data.eq(loader.wdata[:32].replicate(config.ladders * line_words)),
             store.ladder_data.eq(ladder_memory.read_data),
         ]
+        if config.corrections:
+            late = loader.ladder_enable[line_words:]
+            late_word = Cat(Cat(late[word] for word in range(8) if word >> k & 1).any() for k in range(3))
+            for p in range(config.ladders):
+                m.submodules[f"correction_memory_{p}"] = memory = BlockRam(
+                    width=32, depth=8 * config.ladder_depth // config.ladders
+                )
+                m.d.comb += [
+                    memory.read.eq(store.late_read[p]),
+                    memory.read_address.eq(store.late_address[p]),
+                    memory.write.eq(late.any() & (lane == p)),
+                    memory.write_address.eq(Cat(late_word, place)),
+                    memory.write_data.eq(loader.wdata[:32]),
+                    store.late_word[p].eq(memory.read_data),
+                ]
         draining, tile_ready = Signal(), Signal()
         m.d.comb += [
             array.control.eq(execute.control),

@@ -10,17 +10,17 @@ __all__ = ["Ladder", "parameters_layout"]
 
 
 def parameters_layout(config: Config) -> data.StructLayout:
-    """Parameters of one ladder in main memory and in the ladder memory, lowest bit first."""
-    return data.StructLayout(
-        {
-            "fraction": config.mul_width,
-            "multiplier": config.mul_width,
-            "offset": config.acc_width,
-            "shift": 6,
-            "negate": 1,
-            "unused": 32 * config.ladder_words - config.ladder_bits,
-        }
-    )
+    """The line of a ladder in main memory and in the ladder memory, lowest bit first."""
+    fields = {
+        "fraction": config.mul_width,
+        "multiplier": config.mul_width,
+        "offset": config.acc_width,
+        "shift": 6,
+        "negate": 1,
+    }
+    if config.corrections:
+        fields["double"] = 1
+    return data.StructLayout({**fields, "unused": 32 * config.line_words - config.ladder_bits})
 
 
 class Ladder(wiring.Component):
@@ -28,8 +28,10 @@ class Ladder(wiring.Component):
 
         code = 0 if d < 0 else min((multiplier * d + fraction) >> shift, 2**bits - 1)
 
-    One result per cycle, `LATENCY` cycles, no flow control, no reset. Parameters come one cycle after the result,
-    as block RAM delivers them.
+    With `Config.corrections`, code k is taken back to k - 1 at the first point of k on the line (the point before, 1 or with `double`
+    2 nearer to the offset, has a smaller code) if bit k of the channel's correction bits is set.
+    One result per cycle, `config.ladder_latency` cycles, no flow control, no reset. Parameters come one cycle after the
+    result, as block RAM delivers them.
 
     Members
     -------
@@ -41,23 +43,30 @@ class Ladder(wiring.Component):
     total : Out(acc_width)
         The total, two cycles after `result`.
     code : Out(8)
+    channel : In, late_read : Out(1), late_address : Out, late_word : In(32)
+        With corrections: the place of the channel in the ladder memory, with `result`; reading of its correction bits, 32 at
+        a time.
     """
-
-    LATENCY = 8
 
     def __init__(self, config: Config):
         self.config = config
-        assert self.LATENCY == config.ladder_latency
-        super().__init__(
-            {
-                "result": In(config.acc_width),
-                "sum": In(config.acc_width),
-                "parameters": In(parameters_layout(config)),
-                "bits": In(4),
-                "total": Out(config.acc_width),
-                "code": Out(8),
+        places = config.ladder_depth // config.ladders
+        members = {
+            "result": In(config.acc_width),
+            "sum": In(config.acc_width),
+            "parameters": In(parameters_layout(config)),
+            "bits": In(4),
+            "total": Out(config.acc_width),
+            "code": Out(8),
+        }
+        if config.corrections:
+            members |= {
+                "channel": In(range(max(2, places))),
+                "late_read": Out(1),
+                "late_address": Out(range(8 * max(2, places))),
+                "late_word": In(32),
             }
-        )
+        super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
@@ -92,13 +101,21 @@ class Ladder(wiring.Component):
         fraction, shift = stage(mul_width, "fraction4", fraction), stage(6, "shift4", shift)
         scaled = stage(width + 1, "scaled5", product + fraction)
         below, shift = stage(1, "below5", below), stage(6, "shift5", shift)
+        if self.config.corrections:
+            # The first point of a code: what the shift drops is less than one step of the line.
+            step = stage(mul_width + 1, "step3", parameters.multiplier << parameters.double)
+            step = stage(mul_width + 1, "step5", stage(mul_width + 1, "step4", step))
+            dropped = stage(width + 1, "dropped6", scaled & ((1 << shift) - 1))
+            first = stage(1, "first7", dropped < stage(mul_width + 1, "step6", step))
+        else:
+            first = None
         # 6, 7: shift in two steps, coarse by 8, fine by 0..7; what lies above the code saturates it.
         coarse, over = Signal(16), Signal()
         with m.Switch(shift[3:]):
-            for step in range(8):
-                with m.Case(step):
-                    m.d.comb += coarse.eq(scaled[8 * step :])
-                    m.d.comb += over.eq(scaled[8 * step + 16 :].any() if 8 * step + 16 < width + 1 else 0)
+            for coarse_shift in range(0, 64, 8):
+                with m.Case(coarse_shift // 8):
+                    m.d.comb += coarse.eq(scaled[coarse_shift:])
+                    m.d.comb += over.eq(scaled[coarse_shift + 16 :].any() if coarse_shift + 16 < width + 1 else 0)
         coarse = stage(16, "coarse6", coarse)
         over, below, shift = stage(1, "over6", over), stage(1, "below6", below), stage(3, "shift6", shift[:3])
         fine = stage(16, "fine7", coarse >> shift)
@@ -106,5 +123,18 @@ class Ladder(wiring.Component):
         # 8: clamp.
         top = Cat(self.bits > k for k in range(8))
         saturated = over | (fine[8:] != 0) | ((fine[:8] & ~top) != 0)
-        m.d.comb += self.code.eq(stage(8, "code8", Mux(below, 0, Mux(saturated, top, fine[:8]))))
+        code = stage(8, "code8", Mux(below, 0, Mux(saturated, top, fine[:8])))
+        if first is None:
+            m.d.comb += self.code.eq(code)
+            return m
+
+        # 9, 10: fetch the correction bit of this code, apply it.
+        taken_back = stage(1, "first8", first & ~saturated & ~below)
+        channel = self.channel
+        for k in range(1, 9):
+            channel = stage(len(self.channel), f"channel{k}", channel)
+        m.d.comb += [self.late_read.eq(taken_back), self.late_address.eq(Cat(code[5:], channel))]
+        code9, taken_back = stage(8, "code9", code), stage(1, "first9", taken_back)
+        late = self.late_word.bit_select(code9[:5], 1)
+        m.d.comb += self.code.eq(stage(8, "code10", code9 - (taken_back & late)))
         return m

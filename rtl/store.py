@@ -38,6 +38,8 @@ class Store(wiring.Component):
         First cycle of a row: `drained` is a word of the drain trace.
     ladder_read : Out(1), ladder_address : Out, ladder_data : In
         Parameters of `ladders` neighbouring channels.
+    late_read : Out(ladders), late_address : Out, late_word : In(32), one per ladder
+        Correction bits; see `Ladder`.
     done : Out(1)
         Pulses for DONE.
     write : Out(1), address : Out(granule_address_bits), we : Out, wdata : Out
@@ -59,7 +61,10 @@ class Store(wiring.Component):
                 "row_start": Out(1),
                 "ladder_read": Out(1),
                 "ladder_address": Out(range(max(2, config.ladder_depth // config.ladders))),
-                "ladder_data": In(config.ladders * 32 * config.ladder_words),
+                "ladder_data": In(config.ladders * 32 * config.line_words),
+                "late_read": Out(config.ladders),
+                "late_address": Out(range(8 * max(2, config.ladder_depth // config.ladders))).array(config.ladders),
+                "late_word": In(32).array(config.ladders),
                 "done": Out(1),
                 "write": Out(1),
                 "address": Out(config.granule_address_bits),
@@ -185,10 +190,17 @@ class Store(wiring.Component):
                 ladder.result.eq(results[index]),
                 ladder.sum.eq(sum_),
                 ladder.parameters.eq(
-                    self.ladder_data[p * 32 * config.ladder_words : (p + 1) * 32 * config.ladder_words]
+                    self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]
                 ),
                 ladder.bits.eq(bits),
             ]
+            if config.corrections:
+                m.d.comb += [
+                    ladder.channel.eq(self.ladder_address),
+                    self.late_read[p].eq(ladder.late_read),
+                    self.late_address[p].eq(ladder.late_address),
+                    ladder.late_word.eq(self.late_word[p]),
+                ]
             totals.append(ladder.total)
             codes.append(ladder.code)
 
@@ -202,7 +214,7 @@ class Store(wiring.Component):
             flags.masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
             flags.mode.eq(tile.mode),
         ]
-        latency = Ladder.LATENCY
+        latency = config.ladder_latency
         valids = delay_line(m, valid, latency + 1, "valid")
         flag = delay_line(m, flags, latency + 1, "flags", reset_less=True)
         m.d.comb += [
