@@ -5,6 +5,7 @@ A channel of the integer network is a step function of its dot product y, a list
 function on every reachable tile result, or says which channel has none in this configuration, and why.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,9 @@ __all__ = [
     "pack_ladder",
 ]
 
-_MAX_MUL_WIDTH = 24  # of rtl/config.py, for the advice in messages
+# Of rtl/config.py, for the advice in messages.
+_MAX_MUL_WIDTH = 24
+_MAX_ACC_WIDTH = 32
 
 
 def _prove(steps: StepFunctions, ladders: Ladders, config: LadderWidths, bits: int) -> np.ndarray:
@@ -54,21 +57,29 @@ class _Widths:
 
 
 def _obstacle(steps: StepFunctions, config: LadderWidths) -> str:
-    """Why one channel has no ladder, and what to do about it."""
-    span = int(steps.last[0] * steps.spacing[0])
+    """Why channels have no ladder, and what to do about all of them; details are of the first."""
     corrections = has_corrections(config)
-    for width in range(config.acc_width + 1, 33):
-        if span >> config.acc_width or search(steps, _Widths(width, config.mul_width, corrections))[1][0]:
-            need = max(width, span.bit_length())
-            return f"its tile results span {span}, too much for acc_width {config.acc_width}; raise acc_width to {need}"
-    for width in range(config.mul_width + 1, _MAX_MUL_WIDTH + 1):
-        if search(steps, _Widths(config.acc_width, width, corrections))[1][0]:
-            return f"no multiplier of {config.mul_width} bits is exact; raise mul_width to {width}"
-    if not corrections:
-        for width in range(config.mul_width, _MAX_MUL_WIDTH + 1):
-            if search(steps, _Widths(config.acc_width, width, True))[1][0]:
-                also = f" and raise mul_width to {width}" if width > config.mul_width else ""
-                return f"rounding in its function bends the thresholds off every line; turn corrections on{also}"
+
+    def solved(mul_width: int, corrected: bool = corrections, acc_width: int = config.acc_width) -> bool:
+        return bool(search(steps, _Widths(acc_width, mul_width, corrected))[1].all())
+
+    # A wider multiplier or accumulator never loses a ladder, so the least width is found by bisection.
+    span = int((steps.last * steps.spacing).max())
+    acc_widths = range(max(config.acc_width + 1, span.bit_length()), _MAX_ACC_WIDTH + 1)
+    at = len(acc_widths)
+    if not solved(_MAX_MUL_WIDTH, True):
+        at = bisect_left(acc_widths, True, key=lambda width: solved(_MAX_MUL_WIDTH, True, width))
+    if at < len(acc_widths) or span >> config.acc_width:
+        need = acc_widths[at] if at < len(acc_widths) else max(config.acc_width + 1, span.bit_length())
+        return f"its tile results span {span}, too much for acc_width {config.acc_width}; raise acc_width to {need}"
+    mul_widths = range(config.mul_width, _MAX_MUL_WIDTH + 1)
+    at = bisect_left(mul_widths, True, key=solved)
+    if at < len(mul_widths):
+        return f"no multiplier of {config.mul_width} bits is exact; raise mul_width to {mul_widths[at]}"
+    at = bisect_left(mul_widths, True, key=lambda width: solved(width, True))
+    if not corrections and at < len(mul_widths):
+        also = f" and raise mul_width to {mul_widths[at]}" if at else ""
+        return f"rounding in its function bends the thresholds off every line; turn corrections on{also}"
     clash = clashing_thresholds(steps, _Widths(config.acc_width, _MAX_MUL_WIDTH, False))
     if not clash:
         return "no multiplier is exact; use fewer output bits"
@@ -107,7 +118,7 @@ def find_ladders(
     if bad.size:
         others = f" (and {bad.size - 1} more channels)" if bad.size > 1 else ""
         raise LadderError(
-            f"layer {layer.name!r}, channel {bad[0]}{others}: no exact ladder: {_obstacle(steps.take(bad[:1]), config)}"
+            f"layer {layer.name!r}, channel {bad[0]}{others}: no exact ladder: {_obstacle(steps.take(bad), config)}"
         )
     wrong = np.flatnonzero(~_prove(steps, ladders, config, layer.output_format.bits))
     if wrong.size:

@@ -3,11 +3,13 @@
 import itertools
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dipole.compiler import ladder
+from dipole.compiler.importer import import_network
 from dipole.compiler.ladder import LadderError
 from dipole.compiler.ladder_search import StepFunctions, search
 from dipole.compiler.network import Conv, Format
@@ -338,6 +340,21 @@ def test_accumulator_half_full_needs_one_bit_more():
     assert ladder.find_ladders(layer, amap, Widths(10, 16))
     with pytest.raises(LadderError, match=r"too much for acc_width 9; raise acc_width to 10"):
         ladder.find_ladders(layer, amap, Widths(9, 16))
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "models").glob("*.onnx")), ids=lambda p: p.stem)
+def test_networks_have_exact_ladders(path):
+    """18-bit multipliers do for every layer; 8-bit outputs need the correction bits."""
+    for layer in import_network(path).layers:
+        if layer.thresholds is None or layer.output_format is None:
+            continue
+        amap = layer_map(layer)
+        if layer.output_format.bits == 8:
+            with pytest.raises(LadderError, match=f"layer '{layer.name}', channel .*turn corrections on$"):
+                ladder.find_ladders(layer, amap, Widths(28, 18))
+        else:
+            ladder.find_ladders(layer, amap, Widths(28, 18))
+        ladder.find_ladders(layer, amap, Widths(28, 18, corrections=True))
 
 
 # --- packing, constants, speed -------------------------------------------------------------------
