@@ -10,9 +10,10 @@ from typing import Any
 
 from ..rtl.config import Config, load_config
 from ..rtl.primitives.pll import Pll
+from ..rtl.top import Top
 from . import load_board
 from .board import Board, BoardError, SerialCore, clocks_per_bit
-from .flow import FlowError, Progress, read_log, run_flow
+from .flow import FlowError, Progress, read_log, require_tools, run_flow
 from .report import FlowReport
 from .toolchain import ToolError
 
@@ -64,9 +65,9 @@ def build_board(
     wanted = board.frequency if frequency is None else frequency
     platform = board.platform()
     exact = Pll.exact_frequency(platform, board.reference(platform), wanted)
-    from ..rtl.top import Top
-
-    core = Top(chosen, clocks_per_bit=clocks_per_bit(exact, board.baud))
+    bit = clocks_per_bit(exact, board.baud)
+    require_tools(board)
+    core = Top(chosen, clocks_per_bit=bit)
     facts = {"configuration": dataclasses.asdict(chosen), "configuration_hash": f"{chosen.hash32:08x}"}
     built = build_core(board, core, frequency=wanted, seeds=seeds, output=output, progress=progress, facts=facts)
     _write(output / f"{board.name}.config.json", chosen.to_json())

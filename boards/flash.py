@@ -39,6 +39,5 @@ def flash_board(board: Board, bitstream: Path) -> None:
         raise FlashError(
             f"no {board.title} found on USB: connect it, check its cable and your right to open USB devices"
         )
-    raise FlashError(
-        f"openFPGALoader failed with exit code {process.returncode}: {text.splitlines()[-1] if text else ''}"
-    )
+    reason = text.splitlines()[-1] if text else "no message"
+    raise FlashError(f"openFPGALoader failed with exit code {process.returncode}: {reason}")

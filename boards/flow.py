@@ -15,7 +15,7 @@ from .board import Board, BoardTop, SerialCore
 from .report import FlowReport, SeedResult, read_excess, read_seed
 from .toolchain import ToolError, find_tool, run_tool
 
-__all__ = ["FlowError", "Progress", "TimingError", "read_log", "run_flow"]
+__all__ = ["FlowError", "Progress", "TimingError", "read_log", "require_tools", "run_flow"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, steps done, steps in all."""
@@ -31,6 +31,14 @@ class FlowError(DipoleError):
 
 class TimingError(FlowError):
     """No seed reaches the wanted frequency; the message names clock, frequency reached and constraint."""
+
+
+def require_tools(board: Board) -> list[str]:
+    """Names of the three tools of the board's flow; ToolError when one is missing."""
+    tools = list(board.platform().required_tools)[:3]  # behind them some platforms list their programmer
+    for tool in tools:
+        find_tool(tool)
+    return tools
 
 
 def run_flow(
@@ -49,9 +57,7 @@ def run_flow(
     Raises TimingError when no seed meets timing, FlowError when the design does not fit, ToolError for missing tools.
     """
     platform = board.platform()
-    tools = list(platform.required_tools)[:3]  # behind them some platforms list their programmer
-    for tool in tools:
-        find_tool(tool)
+    tools = require_tools(board)
 
     steps = seeds + 3
     progress("elaborate", 0, steps)

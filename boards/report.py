@@ -93,7 +93,7 @@ def read_seed(seed: int, path: Path) -> SeedResult:
             for name, cell in data["utilization"].items()
             if cell["used"]
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"seed {seed}: nextpnr left no report that can be read ({error}); see its log") from error
     if not clocks:
         raise ReportError(f"seed {seed}: nextpnr timed no clock; the design has no registers")

@@ -7,6 +7,7 @@ quick.
 """
 
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -67,6 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command with these arguments (default: those of the process) and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    # A build that is refused half way leaves parts that Amaranth did not get to see; that is not news for users.
+    warnings.filterwarnings("ignore", message=".*created but never used")
     try:
         app(args=[argument for argument in arguments if argument != "--debug"], prog_name="dipole")
     except Exception as error:

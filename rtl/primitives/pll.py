@@ -4,8 +4,8 @@ Limits and formulas:
 
 * iCE40, FPGA-TN-02052 and FPGA-DS-02008: f_pfd = f_in / (DIVR + 1) in 10..133 MHz, f_vco = f_pfd * (DIVF + 1) in
   533..1066 MHz, f_out = f_vco / 2^DIVQ in 16..275 MHz;
-* ECP5, FPGA-TN-02200 and FPGA-DS-02012, feedback from CLKOP: f_in in 8..400 MHz, f_pfd = f_in / CLKI_DIV in
-  10..400 MHz, f_out = f_pfd * CLKFB_DIV in 3.125..400 MHz, f_vco = f_out * CLKOP_DIV in 400..800 MHz.
+* ECP5, FPGA-TN-02200 and FPGA-DS-02012, feedback from CLKOP, output CLKOS: f_in in 8..400 MHz, f_pfd = f_in / CLKI_DIV
+  in 10..400 MHz, f_vco = f_pfd * CLKFB_DIV * CLKOP_DIV in 400..800 MHz, f_out = f_vco / CLKOS_DIV in 3.125..400 MHz.
 """
 
 from dataclasses import dataclass
@@ -74,37 +74,39 @@ class Ice40PllSettings:
 
 @dataclass(frozen=True)
 class Ecp5PllSettings:
-    """Divisors of EHXPLLL with feedback from CLKOP; frequencies in Hz."""
+    """Divisors of EHXPLLL with feedback from CLKOP and output CLKOS; frequencies in Hz."""
 
     reference: float
     clki_div: int
     clkfb_div: int
     clkop_div: int
+    clkos_div: int
 
     @property
     def pfd(self) -> float:
         return self.reference / self.clki_div
 
     @property
-    def frequency(self) -> float:
-        return self.pfd * self.clkfb_div
+    def vco(self) -> float:
+        return self.pfd * self.clkfb_div * self.clkop_div
 
     @property
-    def vco(self) -> float:
-        return self.frequency * self.clkop_div
+    def frequency(self) -> float:
+        return self.vco / self.clkos_div
 
     @classmethod
     def solve(cls, reference: float, frequency: float) -> Self:
         """The settings nearest to `frequency`, VCO in mid-range; PllError when none is within the tolerance."""
-        candidates = (
-            cls(reference, clki_div, clkfb_div, clkop_div)
+        # Only the product CLKFB_DIV * CLKOP_DIV matters: CLKFB_DIV = 1, CLKOP runs at the phase detector's frequency.
+        possible = [
+            cls(reference, clki_div, 1, clkop_div, clkos_div)
             for clki_div in range(1, 41)
             if 8e6 <= reference <= 400e6 and 10e6 <= reference / clki_div <= 400e6
-            for clkfb_div in range(1, 81)
-            if 3.125e6 <= reference / clki_div * clkfb_div <= 400e6
             for clkop_div in range(1, 129)
-        )
-        possible = [settings for settings in candidates if 400e6 <= settings.vco <= 800e6]
+            if 400e6 <= reference / clki_div * clkop_div <= 800e6
+            for clkos_div in range(1, 129)
+            if 3.125e6 <= reference / clki_div * clkop_div / clkos_div <= 400e6
+        ]
         best = min(
             possible,
             key=lambda settings: (abs(settings.frequency - frequency), settings.clki_div, abs(settings.vco - 600e6)),
@@ -203,6 +205,7 @@ class Pll(wiring.Component):
     def _ecp5(self, m: Module) -> None:
         settings = Ecp5PllSettings.solve(self.reference, self.frequency)
         m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
+        feedback = Signal()
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Charge pump and loop filter, as Diamond sets them for these ranges.
@@ -215,17 +218,22 @@ class Pll(wiring.Component):
             p_STDBY_ENABLE="DISABLED",
             p_DPHASE_SOURCE="DISABLED",
             p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
             p_CLKOP_ENABLE="ENABLED",
             p_CLKI_DIV=settings.clki_div,
             p_CLKFB_DIV=settings.clkfb_div,
             p_CLKOP_DIV=settings.clkop_div,
             p_CLKOP_CPHASE=settings.clkop_div - 1,  # no phase shift
             p_CLKOP_FPHASE=0,
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=settings.clkos_div,
+            p_CLKOS_CPHASE=settings.clkos_div - 1,
+            p_CLKOS_FPHASE=0,
             p_FEEDBK_PATH="CLKOP",
             i_RST=Const(0),
             i_STDBY=Const(0),
             i_CLKI=buffer.i,
-            i_CLKFB=self.clk,
+            i_CLKFB=feedback,
             i_PHASESEL0=Const(0),
             i_PHASESEL1=Const(0),
             i_PHASEDIR=Const(1),
@@ -233,6 +241,8 @@ class Pll(wiring.Component):
             i_PHASELOADREG=Const(1),
             i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
-            o_CLKOP=self.clk,
+            i_ENCLKOS=Const(0),
+            o_CLKOP=feedback,
+            o_CLKOS=self.clk,
             o_LOCK=self.locked,
         )

@@ -1,0 +1,79 @@
+"""The flow with a small design on real tools, both families; and what happens when something goes wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from echo import Echo
+
+from dipole.boards import BoardError, load_board
+from dipole.boards.build import build_core
+from dipole.boards.flow import FlowError, TimingError
+from dipole.boards.toolchain import ToolError
+
+
+@pytest.mark.parametrize(("name", "cell"), [("icebreaker", "ICESTORM_LC"), ("ulx3s_25f", "TRELLIS_COMB")])
+def test_build(name: str, cell: str, tmp_path: Path) -> None:
+    board = load_board(name)
+    stages: list[tuple[str, int, int]] = []
+    built = build_core(
+        board, Echo(), frequency=board.frequency, seeds=2, output=tmp_path / "out",
+        progress=lambda *stage: stages.append(stage), facts={"configuration": "echo"},
+    )  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [f"{name}{Path(board.bitstream).suffix}", f"{name}.json", f"{name}.log"]
+    )
+    assert built.bitstream.stat().st_size > 50_000
+
+    report = json.loads(built.report_file.read_text())
+    assert report["board"] == name and report["configuration"] == "echo"
+    assert [seed["seed"] for seed in report["seeds"]] == [1, 2] and report["best_seed"] in (1, 2)
+    (fmax,) = report["fmax_mhz"].values()
+    assert fmax["min"] <= fmax["median"] <= fmax["max"]
+    assert fmax["constraint"] == pytest.approx(board.frequency / 1e6, rel=1e-3)
+    assert fmax["max"] >= fmax["constraint"]
+    used = report["utilisation"][cell]
+    assert 50 < used["used"] < used["available"]
+    assert "yosys" in built.log.read_text().lower()
+
+    assert stages[0] == ("elaborate", 0, 5) and stages[-1] == ("done", 5, 5)
+    assert [done for _, done, _ in stages] == sorted(done for _, done, _ in stages)
+
+
+def test_missed_timing_names_clock_frequency_and_constraint(tmp_path: Path) -> None:
+    board = load_board("ulx3s_25f")
+    message = (
+        r"timing missed on ULX3S \(LFE5U-25F-6BG381C\): clock \S+ reaches [\d.]+ MHz at best over 1 seeds, must reach "
+        r"400\.\d MHz; .* \(log: .*ulx3s_25f\.failed\.log\)$"
+    )
+    with pytest.raises(TimingError, match=message):
+        build_core(board, Echo(width=64), frequency=400e6, seeds=1, output=tmp_path)
+    (log,) = tmp_path.iterdir()
+    assert log.name == "ulx3s_25f.failed.log" and "Max frequency" in log.read_text()
+
+
+def test_too_large_says_by_how_much(tmp_path: Path) -> None:
+    board = load_board("icebreaker")
+    message = r"does not fit iCEBreaker \(iCE40UP5K-SG48\): \d+ logic cells of 5280"
+    with pytest.raises(FlowError, match=message) as error:
+        build_core(board, Echo(width=128, copies=48), frequency=board.frequency, seeds=1, output=tmp_path)
+    used = re.search(r"(\d+) logic cells", str(error.value))
+    assert used and 6000 < int(used[1]) < 8000
+    assert [path.name for path in tmp_path.iterdir()] == ["icebreaker.failed.log"]
+
+
+@pytest.mark.parametrize("tool", ["YOSYS", "NEXTPNR_ICE40", "ICEPACK"])
+def test_missing_tool(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tool, "no-such-program")
+    board = load_board("icebreaker")
+    with pytest.raises(ToolError, match=f"{tool} names 'no-such-program', which is no program"):
+        build_core(board, Echo(), frequency=board.frequency, seeds=1, output=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seeds", [0, 65])
+def test_seeds_out_of_range(seeds: int, tmp_path: Path) -> None:
+    board = load_board("icebreaker")
+    with pytest.raises(BoardError, match=f"seeds is {seeds}, must be in 1..64"):
+        build_core(board, Echo(), frequency=board.frequency, seeds=seeds, output=tmp_path)

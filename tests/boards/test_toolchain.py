@@ -1,0 +1,144 @@
+"""Finding and running tools, nextpnr's reports, and loading a board with programs in openFPGALoader's place."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from dipole.boards import load_board
+from dipole.boards.flash import FlashError, flash_board
+from dipole.boards.report import FlowReport, ReportError, read_excess, read_seed
+from dipole.boards.toolchain import ToolError, find_tool, run_tool
+
+
+def script(path: Path, body: str) -> str:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize("tool", ["yosys", "nextpnr-ice40", "nextpnr-ecp5", "icepack", "ecppack", "openFPGALoader"])
+def test_every_tool_is_found_without_an_active_environment(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.delenv(tool.upper().replace("-", "_"), raising=False)
+    (command,) = find_tool(tool)
+    assert Path(command).is_file()
+
+
+def test_variable_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = script(tmp_path / "mine", "exit 0")
+    monkeypatch.setenv("YOSYS", f"{program} --quiet")
+    assert find_tool("yosys") == [program, "--quiet"]
+
+
+def test_unknown_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEXTPNR_NIX", raising=False)
+    with pytest.raises(ToolError, match=r"nextpnr-nix is missing: install it with .* or set NEXTPNR_NIX"):
+        find_tool("nextpnr-nix")
+
+
+def test_failure_gives_the_last_error_of_the_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = script(tmp_path / "yosys", "echo working; echo 'ERROR: no such module'; echo bye; exit 3")
+    monkeypatch.setenv("YOSYS", program)
+    with pytest.raises(ToolError, match="yosys failed with exit code 3: ERROR: no such module"):
+        run_tool("yosys", ["a.ys"], directory=tmp_path, log=tmp_path / "log")
+    assert (tmp_path / "log").read_text().splitlines() == ["working", "ERROR: no such module", "bye"]
+
+
+def test_tool_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "yosys"
+    program.write_bytes(b"\x00not a program")
+    program.chmod(0o755)
+    monkeypatch.setenv("YOSYS", str(program))
+    with pytest.raises(ToolError, match="yosys cannot start"):
+        run_tool("yosys", [], directory=tmp_path, log=tmp_path / "log")
+
+
+def write_report(path: Path, fmax: dict[str, tuple[float, float]]) -> Path:
+    clocks = {name: {"achieved": achieved, "constraint": constraint} for name, (achieved, constraint) in fmax.items()}
+    cells = {"LC": {"used": 7, "available": 9}, "RAM": {"used": 0, "available": 4}}
+    path.write_text(json.dumps({"fmax": clocks, "utilization": cells}))
+    return path
+
+
+def test_report_over_seeds(tmp_path: Path) -> None:
+    clocks = [(30.0, 20.0), (20.0, 40.0), (50.0, 25.0)]
+    seeds = []
+    for seed, (fast, slow) in enumerate(clocks, start=1):
+        path = write_report(tmp_path / f"{seed}.json", {"$glbnet$fast": (fast, 24.0), "slow": (slow, 20.0)})
+        seeds.append(read_seed(seed, path))
+    report = FlowReport(tuple(seeds))
+    assert [seed.met for seed in seeds] == [True, False, True]
+    # Margins: min(1.25, 1.0), min(0.83, 2), min(2.08, 1.25).
+    assert report.best.seed == 3 and report.best.margin == pytest.approx(1.25)
+    assert report.fmax()["fast"] == {"min": 20.0, "median": 30.0, "max": 50.0, "constraint": 24.0}
+    assert report.best.cells == {"LC": (7, 9)}
+    assert report.to_dict()["utilisation"] == {"LC": {"used": 7, "available": 9}}
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"fmax": {"clk": {}}, "utilization": {}}', '{"fmax": [1]}'])
+def test_report_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(ReportError, match="seed 4"):
+        read_seed(4, tmp_path / "report.json")
+    with pytest.raises(ReportError, match="seed 5"):
+        read_seed(5, tmp_path / "missing.json")
+
+
+def test_report_without_clock_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="timed no clock"):
+        read_seed(1, write_report(tmp_path / "report.json", {}))
+
+
+def test_excess(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("Info: \t ICESTORM_LC:   9312/   5280   176%\nInfo: \t ICESTORM_RAM:    8/   30    26%\nERROR: no\n")
+    assert read_excess(log, {"ICESTORM_LC": "logic cells"}) == "9312 logic cells of 5280"
+    assert read_excess(log, {}) == "9312 ICESTORM_LC of 5280"
+    assert read_excess(tmp_path / "missing", {}) == ""
+
+
+@pytest.fixture
+def bitstream(tmp_path: Path) -> Path:
+    path = tmp_path / "icebreaker.bin"
+    path.write_bytes(b"\x7e\xaa")
+    return path
+
+
+def test_flash(tmp_path: Path, bitstream: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENFPGALOADER", script(tmp_path / "loader", f'echo "$@" > {tmp_path}/arguments'))
+    flash_board(load_board("icebreaker"), bitstream)
+    assert (tmp_path / "arguments").read_text().split() == ["-b", "ice40_generic", "-f", str(bitstream)]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("echo 'unable to open ftdi device: -3 (device not found)' >&2; exit 1", "no iCEBreaker .* found on USB"),
+        (
+            "echo 'x: error while loading shared libraries: libftdi1.so.2: cannot open' >&2; exit 127",
+            r"libftdi1\.so\.2 is missing: install libftdi1 and libusb",
+        ),
+        ("echo 'verify failed' >&2; exit 4", "openFPGALoader failed with exit code 4: verify failed"),
+        ("exit 5", "openFPGALoader failed with exit code 5: no message"),
+    ],
+)
+def test_flash_failures(tmp_path: Path, bitstream: Path, monkeypatch, body: str, message: str) -> None:
+    monkeypatch.setenv("OPENFPGALOADER", script(tmp_path / "loader", body))
+    with pytest.raises(FlashError, match=message):
+        flash_board(load_board("icebreaker"), bitstream)
+
+
+def test_flash_refuses_other_files(tmp_path: Path, bitstream: Path) -> None:
+    with pytest.raises(FlashError, match=r"no bitstream .*missing\.bin"):
+        flash_board(load_board("icebreaker"), tmp_path / "missing.bin")
+    with pytest.raises(FlashError, match=r"is no bitstream for ULX3S .*, which takes \.bit files"):
+        flash_board(load_board("ulx3s_85f"), bitstream)
+
+
+def test_flash_with_the_real_loader_and_no_board(bitstream: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its libraries are there or not, the message says what to do."""
+    monkeypatch.delenv("OPENFPGALOADER", raising=False)
+    with pytest.raises(FlashError, match=r"found on USB|is missing: install"):
+        flash_board(load_board("icebreaker"), bitstream)
