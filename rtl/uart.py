@@ -151,6 +151,7 @@ class Uart(wiring.Component):
     line_error: Signal
 
     def __init__(self, divisor: int) -> None:
+        _check_divisor(divisor)
         self.divisor = divisor
         super().__init__(
             {
