@@ -48,16 +48,15 @@ class Verilog:
         return "\n".join(text for name, text in self.modules.items() if (name in names) != without)
 
 
-# `opt_dff` gives registers enables and synchronous resets of their own; `pmuxtree` leaves two-way multiplexers, which
-# every simulator reads as the same; `!x` of a vector is what lint tools warn of, ~|x is not.
+# No `opt_dff`: where it infers an enable it puts x on the data input, which other tools may read as they like.
+# `pmuxtree` leaves two-way multiplexers, which every simulator reads as the same; lint tools warn of !x of a vector, not
+# of ~|x.
 _SCRIPT = """
 read_rtlil design.il
 hierarchy -check -top {top}
 proc -noopt
 opt_expr
 opt_merge
-opt_clean
-opt_dff
 opt_clean
 pmuxtree
 opt_expr

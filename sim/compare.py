@@ -36,7 +36,9 @@ def compare_tensors(
 ) -> Difference | None:
     """The first difference of two tensors [channels, height, width] in that order, or None."""
     if a.shape != b.shape:
-        return Difference(image, stages, layer, f"number of {what}s", f"shapes {a.shape} and {b.shape}", (a.size, b.size))
+        return Difference(
+            image, stages, layer, f"number of {what}s", f"shapes {a.shape} and {b.shape}", (a.size, b.size)
+        )
     different = np.argwhere(np.asarray(a, np.int64) != np.asarray(b, np.int64))
     if not len(different):
         return None

@@ -128,7 +128,11 @@ def _count(report: Report, a: str, b: str, integers: int) -> None:
 
 
 def _against_qonnx(
-    report: Report, model: Path, images: np.ndarray, golden: list[LayerResult], progress: Callable[[str, int, int], None]
+    report: Report,
+    model: Path,
+    images: np.ndarray,
+    golden: list[LayerResult],
+    progress: Callable[[str, int, int], None],
 ) -> None:
     """QONNX's tensors of all layers against the golden layers; a difference that only QONNX's float32 sums make is said so."""
     shape = report.network.qonnx_input_shape or images.shape[1:]
@@ -197,9 +201,7 @@ def _against_machine(
     status = machine.run(program.entry)
     if status != 0:
         pc = machine.error_pc
-        found.append(
-            Difference(k, (LAYERS, MACHINE), "program", "status", f"instruction {pc}", (0, int(status)))
-        )
+        found.append(Difference(k, (LAYERS, MACHINE), "program", "status", f"instruction {pc}", (0, int(status))))
     report.differences += found[:1]
 
 
