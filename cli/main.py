@@ -16,8 +16,10 @@ from ..golden.errors import DipoleError
 from .build import build
 from .check import check
 from .compile import compile_
+from .evaluate import evaluate
 from .flash import flash
 from .presets import presets
+from .train import train
 from .verify import verify
 
 __all__ = ["app", "main"]
@@ -32,9 +34,11 @@ app = typer.Typer(
 )
 
 # In the order of use.
+app.command()(train)
 app.command()(check)
 app.command("compile")(compile_)
 app.command()(verify)
+app.command()(evaluate)
 app.command()(build)
 app.command()(flash)
 app.command()(presets)

@@ -2,8 +2,8 @@
 """A trained network as a standard QONNX file.
 
 The odd ladder is `Quant` with scale 2/L, zero point L/2, unsigned, HALF_UP, L = 2^b - 1, and `BipolarQuant` at one bit;
-unsigned codes are `Quant` with scale 1/L and zero point 0. Weights are written as the quantized reals themselves, at the
-centre of their step, so no tool can round them to another code. The last layer's gain is part of its weight scale.
+unsigned codes are `Quant` with scale 1/L and zero point 0. Weights are written as the quantized reals themselves, in
+the middle of a step, so no tool can round them to another code. The last layer's gain is part of its weight scale.
 The batch size in the file is 1.
 """
 

@@ -104,7 +104,8 @@ def load_mnist(folder: Path) -> Data:
         labels = _read_idx(_idx_path(folder, part, "labels", 1), f"{part} labels", folder, 1)
         parts[part] = (images[:, None].astype(np.float32) / 255, labels.astype(np.int64))
     top = max(int(labels.max(initial=0)) for _, labels in parts.values())
-    return Data(folder.name, *parts["train"], *parts["t10k"], tuple(map(str, range(max(10, top + 1)))))
+    (x, y), (x_test, y_test) = parts["train"], parts["t10k"]
+    return Data(folder.name, x, y, x_test, y_test, tuple(map(str, range(max(10, top + 1)))))
 
 
 # --- CIFAR-10 ------------------------------------------------------------------------------------
@@ -168,7 +169,7 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def has_images(folder: Path) -> bool:
-    return bool(_class_folders(folder)) or (folder / "train").is_dir() and bool(_class_folders(folder / "train"))
+    return bool(_class_folders(folder)) or ((folder / "train").is_dir() and bool(_class_folders(folder / "train")))
 
 
 def _read_images(folder: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
