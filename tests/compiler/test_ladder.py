@@ -1,12 +1,12 @@
-"""The ladder search against brute force over all parameters, and its proofs against every reachable tile result."""
+"""Ladders of layers: proofs against the step functions, messages, packing, speed, and how often they exist."""
 
 import itertools
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ladder_cases import Widths, layer_map, realistic_layer
 
 from dipole.compiler import ladder
 from dipole.compiler.importer import import_network
@@ -14,190 +14,8 @@ from dipole.compiler.ladder import LadderError
 from dipole.compiler.ladder_search import StepFunctions, search
 from dipole.compiler.network import Conv, Format
 from dipole.golden import encoding, layers
-from dipole.golden.ladder import ladder_codes, unpack_ladder
+from dipole.golden.ladder import unpack_ladder
 from dipole.rtl.config import PRESETS
-
-
-@dataclass(frozen=True)
-class Widths:
-    acc_width: int
-    mul_width: int
-    corrections: bool = False
-
-
-def step_functions(rng: np.random.Generator, count: int, levels: int, longest: int, spread: int) -> StepFunctions:
-    """Random step functions: about uniform ones and wild ones, with coinciding and unreachable thresholds."""
-    last = rng.integers(0, longest, count)
-    uniform = rng.uniform(-5, longest, (count, 1)) + rng.uniform(0, 1.5 * longest / levels, (count, 1)) * np.arange(
-        levels
-    )
-    uniform += rng.choice([0, 0.2, 0.6], (count, 1)) * rng.uniform(-1, 1, uniform.shape)
-    wild = np.sort(rng.integers(-3, longest + 3, (count, levels)), axis=1)
-    first = np.where(rng.random((count, 1)) < 0.7, np.sort(np.ceil(uniform).astype(int), axis=1), wild)
-    return StepFunctions(
-        start=rng.integers(-(1 << 16), 1 << 16, count),
-        direction=rng.choice([-1, 1], count),
-        spacing=rng.integers(1, spread + 1, count),
-        last=last,
-        first=np.clip(first, 0, last[:, None] + 1),
-    )
-
-
-def expected_codes(steps: StepFunctions, channel: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every reachable tile result of a channel, and its code."""
-    points = np.arange(steps.last[channel] + 1)
-    codes = (steps.first[channel][:, None] <= points).sum(axis=0)
-    return steps.points(points[None, :])[channel], codes
-
-
-def exists(steps: StepFunctions, channel: int, config: Widths, bits: int) -> bool:
-    """Whether any parameters at all are right at every reachable tile result without a wrap of d: brute force."""
-    results, codes = expected_codes(steps, channel)
-    half = 1 << (config.acc_width - 1)
-    neg = int(steps.direction[channel] < 0)
-    m = np.arange(1 << config.mul_width)[:, None, None]
-    f = np.arange(1 << config.mul_width)[None, :, None]
-    for t0 in range(2 * half):
-        d = (results - t0) * steps.direction[channel]
-        d = d - d[0] + (d[0] + half) % (2 * half) - half
-        if d[-1] >= half:
-            continue
-        for r in range(config.acc_width + config.mul_width):
-            if (ladder_codes(results, neg, r, t0, m, f, bits, config.acc_width) == codes).all(axis=-1).any():
-                return True
-    return False
-
-
-# --- the search ----------------------------------------------------------------------------------
-
-
-def compare_with_brute_force(seed: int, count: int) -> tuple[int, int]:
-    rng = np.random.default_rng([30, seed])
-    bits = int(rng.integers(1, 4))
-    config = Widths(int(rng.integers(4, 6)), int(rng.integers(2, 5)))
-    steps = step_functions(rng, count, (1 << bits) - 1, 1 << config.acc_width, 2)
-    ladders, solved = search(steps, config)
-    for channel in range(count):
-        assert solved[channel] == exists(steps, channel, config, bits), (seed, channel, config, bits)
-        if solved[channel]:
-            results, codes = expected_codes(steps, channel)
-            got = ladders.take([channel]).codes(results[None], bits, config.acc_width)
-            assert np.array_equal(got[0], codes), (seed, channel)
-    return int(solved.sum()), count
-
-
-def test_search_finds_a_ladder_exactly_where_one_exists():
-    found, tried = np.sum([compare_with_brute_force(seed, 6) for seed in range(12)], axis=0)
-    assert 0.2 < found / tried < 0.8, "both outcomes must be met"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 160))
-def test_search_finds_a_ladder_exactly_where_one_exists_more(seed):
-    compare_with_brute_force(seed, 12)
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("mul_width", (8, 16, 24))
-def test_found_ladders_are_right_everywhere(bits, mul_width):
-    rng = np.random.default_rng([31, bits, mul_width])
-    config = Widths(int(rng.integers(16, 33)), mul_width)
-    steps = step_functions(rng, 40, (1 << bits) - 1, 3000, 3)
-    ladders, solved = search(steps, config)
-    assert solved.any()
-    for channel in np.flatnonzero(solved).tolist():
-        results, codes = expected_codes(steps, channel)
-        got = ladders.take([channel]).codes(results[None], bits, config.acc_width)
-        assert np.array_equal(got[0], codes), channel
-    for name, top in (("neg", 1), ("shift", 6), ("offset", config.acc_width), ("multiplier", mul_width)):
-        values = getattr(ladders, name)
-        assert values.min() >= 0 and values.max() < 1 << top
-
-
-@pytest.mark.parametrize("bits", range(1, 9))
-@pytest.mark.parametrize("mul_width", (8, 12, 16, 20))
-def test_corrected_ladders_are_right_everywhere(bits, mul_width):
-    rng = np.random.default_rng([40, bits, mul_width])
-    config = Widths(int(rng.integers(16, 33)), mul_width, corrections=True)
-    steps = step_functions(rng, 60, (1 << bits) - 1, 3000, 4)
-    _, plain = search(steps, Widths(config.acc_width, mul_width))
-    ladders, solved = search(steps, config)
-    assert solved[plain].all(), "correction bits never lose a ladder"
-    assert not ladders.corrected[plain].any(), "and are only used where they are needed"
-    assert ladders.corrected.any() or bits < 4
-    for channel in np.flatnonzero(solved).tolist():
-        results, codes = expected_codes(steps, channel)
-        got = ladders.take([channel]).codes(results[None], bits, config.acc_width)
-        assert np.array_equal(got[0], codes), channel
-
-
-def test_one_bit_is_always_possible():
-    rng = np.random.default_rng(32)
-    steps = step_functions(rng, 200, 1, 1 << 11, 1)
-    _, solved = search(steps, Widths(12, 8))
-    assert solved.all()
-
-
-# --- layers --------------------------------------------------------------------------------------
-
-
-def float32_thresholds(
-    rng: np.random.Generator, low: np.ndarray, high: np.ndarray, spread: np.ndarray, bits: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Thresholds and signs of scale, BatchNorm and quantizer chains in float32, by bisection on the chain itself."""
-    channels = len(low)
-    f = np.float32
-    scale = f(rng.uniform(0.001, 0.1))
-    mean = (rng.normal(0, 0.5, channels) * spread * scale).astype(f)
-    deviation = (spread * scale * rng.uniform(0.5, 2, channels)).astype(f)
-    gamma = (rng.uniform(0.3, 1.5, channels) * rng.choice([-1, 1], channels, p=[0.2, 0.8])).astype(f)
-    beta = rng.normal(0, 0.5, channels).astype(f)
-    step = f(rng.uniform(2, 4) / (1 << bits))
-    levels = (1 << bits) - 1
-
-    def codes(y: np.ndarray) -> np.ndarray:
-        x = y.astype(f) * scale
-        x = (x - mean[:, None]) / deviation[:, None] * gamma[:, None] + beta[:, None]
-        return np.rint(np.clip(np.maximum(x, 0) / step, 0, levels)).astype(int)
-
-    sign = np.where(gamma < 0, -1, 1)
-    below = np.where(sign > 0, low, -high)[:, None] - 1 + np.zeros((1, levels), np.int64)
-    above = np.where(sign > 0, high, -low)[:, None] + 1 + np.zeros((1, levels), np.int64)
-    while (above - below > 1).any():
-        middle = (above + below) // 2
-        reached = codes(sign[:, None] * middle) >= np.arange(1, levels + 1)
-        above, below = np.where(reached, middle, above), np.where(reached, below, middle)
-    return above, sign.astype(np.int8)
-
-
-def realistic_layer(rng: np.random.Generator, bits: int, channels: int, inputs: int, padded: bool = False) -> Conv:
-    """A 3x3 layer of `bits`-bit weights and activations with the thresholds of a float32 chain."""
-    half = 1 << (bits - 1)
-    weight_format = Format.odd(bits) if bits == 1 else Format.signed(bits)
-    weights = np.clip(np.rint(rng.normal(half, half / 2.5, (channels, inputs, 3, 3))), 0, 2 * half - 1).astype(np.uint8)
-    padding = (1, 1, 1, 1) if padded else (0, 0, 0, 0)
-    plain = Conv("float32", weights, weight_format, Format.unsigned(bits), padding=padding)
-    reach = layers.reach(plain)
-    w = encoding.values(weights, weight_format.alpha, weight_format.delta).reshape(channels, -1)
-    spread = np.sqrt((w**2).sum(axis=1)) * (1 << bits) * 0.3 + 1
-    thresholds, sign = float32_thresholds(rng, reach.low, reach.high, spread, bits)
-    return Conv(
-        "float32",
-        weights,
-        weight_format,
-        Format.unsigned(bits),
-        (1, 1),
-        padding,
-        thresholds,
-        sign,
-        Format.unsigned(bits),
-    )
-
-
-def layer_map(layer: Conv, planes: int = 1) -> encoding.AccumulatorMap:
-    seen = encoding.array_format(layer.input_format, any(layer.padding))
-    planes = -(-seen.bits // planes) * planes
-    return encoding.accumulator_map(seen, layer.weight_format, layer.weights, planes=planes)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
