@@ -20,7 +20,8 @@ needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"no development n
 
 
 def digits() -> np.ndarray:
-    return (load_digits().data / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    images, _ = load_digits(return_X_y=True)
+    return (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
 
 
 def ladder_inputs() -> np.ndarray:

@@ -35,8 +35,8 @@ def test_equal_to_brute_force(seed: int) -> None:
     quantizer = Quantizer(np.float32(2.0 ** rng.integers(-3, 2)), np.float32(zero), bits, False, False, rounding)  # type: ignore[arg-type]
     slope = rng.normal(size=channels).astype(np.float32) * rng.choice([0.01, 0.1, 1])
     slope[0] = 0
-    norm = BatchNorm(slope, *(rng.normal(size=channels).astype(np.float32) for _ in range(2)),
-                     rng.uniform(0.1, 2, channels).astype(np.float32), 1e-5)  # fmt: skip
+    bias, mean = (rng.normal(size=channels).astype(np.float32) for _ in range(2))
+    norm = BatchNorm(slope, bias, mean, rng.uniform(0.1, 2, channels).astype(np.float32), 1e-5)
     steps = [Arithmetic("Add", np.array([0.5], np.float32)), norm] + [Relu()] * int(rng.integers(2))
     low, high = -rng.integers(0, 500, channels), rng.integers(0, 500, channels)
     function = code_function(rng.choice([0.5, 0.01, 0.123], channels), steps, quantizer.codes)
