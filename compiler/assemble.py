@@ -72,12 +72,16 @@ def fold(items: list[_Item], size: Callable[[_Item], int], longest: int) -> list
         best, best_period, best_count = 0, 1, 1
         for period in range(1, min(longest, (len(items) - at) // 2) + 1):
             body = items[at : at + period]
+            if items[at] != items[at + period]:
+                continue
             count = 1
             while count < _MAX_COUNT and items[at + count * period : at + (count + 1) * period] == body:
                 count += 1
+            if count == 1:
+                continue
             words = sum(size(item) for item in body)
             saved = (count - 1) * words - 1
-            if count > 1 and words <= _MAX_BACK and saved > best:
+            if words <= _MAX_BACK and saved > best:
                 best, best_period, best_count = saved, period, count
         folded.append((best_count, tuple(items[at : at + best_period])))
         at += best_count * best_period

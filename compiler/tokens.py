@@ -10,7 +10,7 @@ import numpy as np
 
 from ..golden.errors import DipoleError
 from ..golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg
-from ..golden.loadmap import load_map
+from ..golden.loadmap import LoadMap, load_key, load_map
 from ..rtl.config import Config
 from .program import Program, trace
 from .schedule import Task
@@ -66,7 +66,7 @@ class _Checker:
         self.drained: list[int] = []
         self.waits = {"filled": 0, "freed": 0, "done": 0}
         self.load_knows_exec = self.load_knows_store = self.exec_knows_load = -1
-        self.reads: dict[tuple[int, ...], np.ndarray] = {}
+        self.maps: dict[tuple[object, ...], LoadMap] = {}
 
     def fail(self, at: int, what: str) -> None:
         raise TokenError(f"instruction {at}: {what}; the tokens of this program are wrong, compile the network again")
@@ -90,11 +90,10 @@ class _Checker:
         if i.wait:
             self.load_knows_exec = max(self.load_knows_exec, self.wait(at, "freed", self.freed))
         if i.op is Op.LOADA:
-            key = (i.rows, i.base, *reg[: LoadReg.WGT])
-            if key not in self.reads:
-                chunks = load_map(config, reg, i.rows, i.base).reads
-                self.reads[key] = np.unique(chunks * config.chunk // config.mem_width)
-            memory = self.reads[key]
+            key = load_key(reg, i.rows, i.base)
+            if key not in self.maps:
+                self.maps[key] = load_map(config, reg, i.rows, i.base)
+            memory = self.maps[key].reads(reg[LoadReg.ACT]) * config.chunk // config.mem_width
             words = self.words(i.base, -(-reg[LoadReg.PLANES] // config.planes) * reg[LoadReg.WORDS], config.row_depth)
             self.overwrite(at, words, self.row_writer, self.row_reader)
         elif i.op is Op.LOADW:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .isa import LoadReg
 
-__all__ = ["LoadMap", "Sizes", "load_map"]
+__all__ = ["LoadMap", "Sizes", "load_key", "load_map"]
 
 _ADDRESS_MASK = (1 << 21) - 1
 
@@ -54,67 +54,92 @@ class Sizes(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LoadMap:
-    """Bytes of one LOADA. Sources at and beyond the end of main memory are the constants 0x00 and 0xFF."""
+    """What LOADAs with equal `load_key` have in common: they differ in the address ACT only."""
 
-    source: np.ndarray
+    offset: np.ndarray
+    """Chunks from ACT to each unit that is read; for the validity plane the address itself."""
+    moving: np.ndarray
+    """1 for units that lie at ACT + offset, 0 for those of the validity plane."""
+    unit: np.ndarray
+    """For each byte written, the unit it comes from: index into `offset`, or the two constants after its end."""
+    within: np.ndarray
+    """Byte of the unit."""
     target: np.ndarray
     """Flat index into the row buffers [rows, row_depth, planes, lanes / 8]."""
-    reads: np.ndarray
-    """Chunk addresses read from main memory, each once."""
-    in_range: bool
-    """False where a read lies at or beyond the end of main memory."""
+    unit_chunks: int
+
+    def reads(self, act: int) -> np.ndarray:
+        """Chunk addresses of the units read."""
+        return (self.offset + self.moving * act) & _ADDRESS_MASK
+
+    def source(self, reads: np.ndarray, chunk_bytes: int, memory_bytes: int) -> np.ndarray:
+        """Byte addresses in a main memory that is followed by the two constant bytes 0x00 and 0xFF."""
+        table = np.append(reads * chunk_bytes, (memory_bytes, memory_bytes + 1))
+        return table[self.unit] + self.within
+
+
+def _inside(start: int, count: int, size: int) -> tuple[int, int]:
+    """First and last + 1 of `count` coordinates from `start` on that lie in 0..size-1."""
+    first = min(max(-start, 0), count)
+    return first, max(min(size - start, count), first)
+
+
+def load_key(reg: Sequence[int], rows: int, base: int) -> tuple[object, ...]:
+    """Equal keys, equal maps: loader registers (indexed by LoadReg), with coordinates only as far as the image cuts."""
+    y = _inside(reg[LoadReg.IY], reg[LoadReg.KH], reg[LoadReg.H])
+    x = _inside(reg[LoadReg.IX], reg[LoadReg.KW] + (rows - 1) * reg[LoadReg.STEP], reg[LoadReg.W])
+    return (rows, base, y, x, *reg[LoadReg.ROW_STRIDE : LoadReg.H], *reg[LoadReg.PLANES : LoadReg.WGT])
 
 
 def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap:
     """The map of LOADA with loader registers `reg` (indexed by LoadReg) for `rows` output pixels to address `base`."""
-    chunk_bytes = config.chunk // 8
     unit_chunks = 1 << reg[LoadReg.UNIT_LOG2]
-    unit_bytes = unit_chunks * chunk_bytes
-    lane_bytes, memory_bytes = config.lanes // 8, config.mem_depth * config.mem_width // 8
+    unit_bytes = unit_chunks * config.chunk // 8
+    lane_bytes = config.lanes // 8
     per_word = lane_bytes // unit_bytes
     units, kw, kh, step = reg[LoadReg.UNITS], reg[LoadReg.KW], reg[LoadReg.KH], reg[LoadReg.STEP]
     planes, words, valid = reg[LoadReg.PLANES], reg[LoadReg.WORDS], reg[LoadReg.VALID]
-    rows = min(rows, config.rows)
+    pixels = kw + (rows - 1) * step
 
     # Axes: plane, kernel row, input column px, unit.
     m = np.arange(planes)[:, None, None, None]
     ky = np.arange(kh)[None, :, None, None]
-    px = np.arange(kw + (rows - 1) * step)[None, None, :, None]
+    px = np.arange(pixels)[None, None, :, None]
     u = np.arange(units)[None, None, None, :]
-    y, x = reg[LoadReg.IY] + ky, reg[LoadReg.IX] + px
-    inside = (0 <= y) & (y < reg[LoadReg.H]) & (0 <= x) & (x < reg[LoadReg.W]) & (m >= 0) & (u >= 0)
-    plane = m - 1 if valid else m
-    address = reg[LoadReg.ACT] + plane * reg[LoadReg.PLANE_STRIDE] + ky * reg[LoadReg.ROW_STRIDE]
-    address = address + (px * units + u) * unit_chunks
-    if valid:
-        address = np.where(m == 0, reg[LoadReg.VALID_ADDR] + u * unit_chunks, address)
-    address = np.where(inside, address & _ADDRESS_MASK, 0)
-    reads = np.unique(address[inside])
-    if reads.size and int(reads[-1] + unit_chunks) * chunk_bytes > memory_bytes:
-        nothing = np.zeros(0, np.int64)
-        return LoadMap(nothing, nothing, reads, False)
-    constant = memory_bytes + (reg[LoadReg.PAD] >> m & 1)
-    within = np.arange(unit_bytes)
-    first = np.where(inside, address * chunk_bytes, constant)[..., None]
-    source = first + np.where(inside[..., None], within, 0)
+    (y_first, y_end), (x_first, x_end) = (
+        _inside(reg[LoadReg.IY], kh, reg[LoadReg.H]), _inside(reg[LoadReg.IX], pixels, reg[LoadReg.W])
+    )  # fmt: skip
+    inside = (y_first <= ky) & (ky < y_end) & (x_first <= px) & (px < x_end) & (m + u >= 0)
+    offset = (m - valid) * reg[LoadReg.PLANE_STRIDE] + ky * reg[LoadReg.ROW_STRIDE] + (px * units + u) * unit_chunks
+    fixed = (m == 0) & (valid == 1) & inside
+    offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * unit_chunks, offset)[inside]
+    zero = offset.size  # index of the constant byte 0x00, 0xFF behind it
+    source = np.broadcast_to(zero + (reg[LoadReg.PAD] >> m & 1), inside.shape).copy()
+    source[inside] = np.arange(zero)
 
     # The pixels of row r, and the place of each unit in its lane word.
+    rows = min(rows, config.rows)
     taken = np.arange(rows)[:, None] * step + np.arange(kw)  # [row, kx] -> px
-    source = source[:, :, taken].transpose(2, 0, 1, 3, 4, 5)  # [row, plane, ky, kx, unit, byte]
-    index = (np.arange(kh)[:, None, None] * kw + np.arange(kw)[None, :, None]) * units + np.arange(units)
+    source = source[:, :, taken].transpose(2, 0, 1, 3, 4)  # [row, plane, ky, kx, unit]
     count = kh * kw * units
     fill = -count % per_word
-    source = source.reshape(rows, planes, count, unit_bytes)
-    source = np.concatenate([source, np.full((rows, planes, fill, unit_bytes), memory_bytes)], axis=2)
-    index = np.concatenate([index.ravel(), count + np.arange(fill)])
-
+    source = np.pad(source.reshape(rows, planes, count), ((0, 0), (0, 0), (0, fill)), constant_values=zero)
+    index = np.arange(count + fill)
     # Planes of the last group that the layer does not have are written with zeros.
     missing = -planes % config.planes
-    source = np.concatenate([source, np.full((rows, missing, count + fill, unit_bytes), memory_bytes)], axis=1)
+    source = np.pad(source, ((0, 0), (0, missing), (0, 0)), constant_values=zero)
     group, sub = np.divmod(np.arange(planes + missing), config.planes)
     depth = (base + group[:, None] * words + index // per_word) % config.row_depth
     target = (depth * config.planes + sub[:, None]) * lane_bytes + index % per_word * unit_bytes
     row_bytes = config.row_depth * config.planes * lane_bytes
     target = np.arange(rows)[:, None, None] * row_bytes + target
-    target = target[..., None] + within
-    return LoadMap(source.ravel(), target.ravel(), reads, True)
+
+    byte = np.arange(unit_bytes)
+    return LoadMap(
+        offset=offset,
+        moving=(~fixed[inside]).astype(np.int64),
+        unit=np.repeat(source, unit_bytes),
+        within=np.where(source[..., None] < zero, byte, 0).ravel(),
+        target=(target[..., None] + byte).ravel(),
+        unit_chunks=unit_chunks,
+    )

@@ -14,7 +14,7 @@ import numpy as np
 from .errors import DipoleError
 from .isa import Engine, ExecReg, Instruction, IsaError, LoadReg, Op, Pool, StoreReg, decode
 from .ladder import Ladders, unpack_ladder
-from .loadmap import LoadMap, Sizes, load_map
+from .loadmap import LoadMap, Sizes, load_key, load_map
 
 __all__ = ["Machine", "Status"]
 
@@ -67,7 +67,7 @@ class Machine:
         self._memory[-1] = 0xFF
         self.on_done: Callable[[int, Machine], None] | None = None
         self._decoded: dict[int, Instruction] = {}
-        self._maps: dict[tuple[int, ...], LoadMap] = {}
+        self._maps: dict[tuple[object, ...], LoadMap] = {}
         self._places: dict[tuple[int, ...], np.ndarray] = {}
         self._unpacked: dict[bytes, Ladders] = {}
         self.reset()
@@ -171,13 +171,15 @@ class Machine:
 
     def _loada(self, i: Instruction) -> None:
         reg = self._reg[Engine.LOAD]
-        key = (i.rows, i.base, *reg[: LoadReg.WGT])
+        key = load_key(reg, i.rows, i.base)
         plan = self._maps.get(key)
         if plan is None:
             plan = self._maps[key] = load_map(self.config, reg, i.rows, i.base)
-        if not plan.in_range:
+        chunk_bytes = self.config.chunk // 8
+        reads = plan.reads(reg[LoadReg.ACT])
+        if reads.size and (int(reads.max()) + plan.unit_chunks) * chunk_bytes > self._bytes:
             raise _Stop(Status.ADDRESS)
-        self._rows.reshape(-1)[plan.target] = self._memory[plan.source]
+        self._rows.reshape(-1)[plan.target] = self._memory[plan.source(reads, chunk_bytes, self._bytes)]
         self._a_codes.clear()
 
     def _take(self, start: int, count: int) -> np.ndarray:

@@ -261,6 +261,7 @@ LOAD_BASICS = {
 }  # fmt: skip
 END = PRESETS["test_tiny"].mem_depth
 PER_WORD = PRESETS["test_tiny"].chunks_per_word
+LADDER = PRESETS["test_tiny"].ladder_words
 
 
 @pytest.mark.parametrize(
@@ -274,8 +275,8 @@ PER_WORD = PRESETS["test_tiny"].chunks_per_word
         ([*sets(Engine.LOAD, {LoadReg.ACT: END * PER_WORD, LoadReg.IX: -1}), word(Op.LOADA)], Status.OK),
         ([*sets(Engine.LOAD, {LoadReg.WGT: END * PER_WORD - 7}), word(Op.LOADW)], Status.ADDRESS),
         ([*sets(Engine.LOAD, {LoadReg.WGT: END * PER_WORD - 8}), word(Op.LOADW)], Status.OK),
-        ([*sets(Engine.LOAD, {LoadReg.LAD: END - 2}), word(Op.LOADP)], Status.ADDRESS),
-        ([*sets(Engine.LOAD, {LoadReg.LAD: END - 3}), word(Op.LOADP)], Status.OK),
+        ([*sets(Engine.LOAD, {LoadReg.LAD: END - LADDER + 1}), word(Op.LOADP)], Status.ADDRESS),
+        ([*sets(Engine.LOAD, {LoadReg.LAD: END - LADDER}), word(Op.LOADP)], Status.OK),
         ([word(Op.STORE)], Status.STALL),
     ],
 )
