@@ -53,7 +53,7 @@ def test_assemble(seed):
     """Tasks with random register walks: every task sees the registers that it asks for, however loops are cut."""
     rng = np.random.default_rng(seed)
     tasks, wanted = [], []
-    kinds = [{LoadReg.KW: int(k), LoadReg.WORDS: 3} for k in rng.integers(1, 9, 3)]
+    kinds: list[dict[int, int]] = [{LoadReg.KW: int(k), LoadReg.WORDS: 3} for k in rng.integers(1, 9, 3)]
     act, iy = int(rng.integers(1 << 21)), -3
     for _ in range(int(rng.integers(1, 12))):
         step, body = int(rng.integers(-(1 << 19), 1 << 19)), int(rng.integers(1, 9))
@@ -88,7 +88,7 @@ def test_repeated_tiles_become_loops():
 
 def test_weight_pointer_is_followed():
     """LOADW and LOADP move their pointers; only jumps need a SET."""
-    static = {LoadReg.WWORDS: 2}
+    static: dict[int, int] = {LoadReg.WWORDS: 2}
     size = 2 * TINY.columns * TINY.chunks_per_lanes
     tasks = [Task(Op.LOADW, {"base": 0}, static=static, moving=((LoadReg.WGT, a),)) for a in (0, size, 2 * size, 0)]
     tasks += [Task(Op.LOADP, {"count": 3}, moving=((LoadReg.LAD, a * TINY.ladder_words),)) for a in (5, 8)]
