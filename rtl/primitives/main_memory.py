@@ -21,6 +21,7 @@ _SPRAM_DEPTH = 16384
 _SPRAM_WIDTH = 16
 _SPRAM_COUNT = 4
 _SPRAM_GRANULE = 4
+"""Bits; `Config.granule` is a multiple of it."""
 
 
 class MainMemory(wiring.Component):
@@ -71,7 +72,6 @@ class MainMemory(wiring.Component):
         return m
 
     def _elaborate_spram(self) -> Module:
-        m = Module()
         config, bus = self.config, self.bus
         columns = config.mem_width // _SPRAM_WIDTH
         banks = max(1, config.mem_depth // _SPRAM_DEPTH)
@@ -80,11 +80,7 @@ class MainMemory(wiring.Component):
                 f"configuration {config.name!r}: mem_depth {config.mem_depth} x mem_width {config.mem_width} needs "
                 f"{columns * banks} SPRAM blocks, a UP5K has {_SPRAM_COUNT}: make mem_depth or mem_width smaller"
             )
-        if config.granule % _SPRAM_GRANULE:
-            raise ConfigError(
-                f"configuration {config.name!r}: main memory is written by {config.granule} bits, a UP5K's SPRAM by "
-                f"{_SPRAM_GRANULE}: make columns at least {_SPRAM_GRANULE}"
-            )
+        m = Module()
         nibbles = Signal(config.mem_width // _SPRAM_GRANULE)
         m.d.comb += nibbles.eq(Cat(bus.we[n * _SPRAM_GRANULE // config.granule] for n in range(len(nibbles))))
         address = Signal(exact_log2(_SPRAM_DEPTH))

@@ -106,7 +106,7 @@ class LinkBench:
         self.config = config
         self.random = random.Random(seed)
         self.pauses = pauses
-        self.engine = StubEngine(config)
+        self.engine = self.make_engine(config)
         self.dut = Top(config, self.engine, gap=GAP)
         self.hold = True
         self.busy = False
@@ -122,11 +122,14 @@ class LinkBench:
         self._simulator.add_testbench(self._drive, background=True)
         self.run(2)
 
+    def make_engine(self, config: Config) -> Any:
+        return StubEngine(config)
+
     async def _drive(self, ctx: Any) -> None:
         dut: Any = self.dut
         inputs = {
-            "rst": self._domain.rst, "hold": self.engine.hold, "error": dut.line_error, "valid": dut.i.valid,
-            "ready": dut.o.ready, "payload": dut.i.payload,
+            "rst": self._domain.rst, "hold": getattr(self.engine, "hold", Signal()), "error": dut.line_error,
+            "valid": dut.i.valid, "ready": dut.o.ready, "payload": dut.i.payload,
         }  # fmt: skip
         now = dict.fromkeys(inputs, 0)
         sampled = Cat(dut.i.ready, dut.o.valid, dut.busy, dut.o.payload)
