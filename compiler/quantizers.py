@@ -76,7 +76,8 @@ class Quantizer:
         """The integers q (as floats) for real x, before the zero point is taken off again."""
         if self.bipolar:
             return np.where(x >= 0, x.dtype.type(1), x.dtype.type(-1))
-        y = x / self.scale + self.zero_point
+        with np.errstate(over="ignore"):  # beyond float32 is beyond the clamp
+            y = x / self.scale + self.zero_point
         if self.one_bit_signed:
             return np.where(y >= 0, y.dtype.type(1), y.dtype.type(-1))
         y = np.where(y > self.highest, y.dtype.type(self.highest), y)

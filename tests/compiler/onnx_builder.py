@@ -101,8 +101,9 @@ def infer(network: Network, codes: np.ndarray) -> list[tuple[np.ndarray, np.ndar
         if layer.thresholds is None or layer.sign is None:
             results.append((y, None, None))
             break
-        signed = y * layer.sign[:, None, None]
-        made = (signed[..., None] >= layer.thresholds[:, None, None, :]).sum(axis=-1).astype(np.uint8)
+        made = np.empty(y.shape, np.uint8)
+        for channel, (sign, thresholds) in enumerate(zip(layer.sign, layer.thresholds, strict=True)):
+            made[:, channel] = np.searchsorted(thresholds, int(sign) * y[:, channel], side="right")
         codes = made
         if layer.pool is not None:
             top, left, bottom, right = layer.pool.padding
