@@ -16,11 +16,13 @@ from ..golden.errors import DipoleError
 from .build import build
 from .check import check
 from .compile import compile_
+from .demo import demo
 from .evaluate import evaluate
 from .flash import flash
 from .presets import presets
 from .train import train
 from .verify import verify
+from .verilog import verilog
 
 __all__ = ["app", "main"]
 
@@ -39,7 +41,9 @@ app.command()(check)
 app.command("compile")(compile_)
 app.command()(verify)
 app.command()(evaluate)
+app.command()(verilog)
 app.command()(build)
+app.command()(demo)
 app.command()(flash)
 app.command()(presets)
 

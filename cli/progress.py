@@ -1,4 +1,4 @@
-"""Progress of work in stages: a bar on a terminal, one line per step elsewhere."""
+"""Progress of work in stages: a bar on a terminal, a few lines per stage elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,16 @@ def stages() -> Iterator[Callable[[str, int, int], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda stage, done, total: console.print(f"[{done}/{total}] {stage}", markup=False, highlight=False)
+        shown: dict[str, int] = {}
+
+        def line(stage: str, done: int, total: int) -> None:
+            """At most ten lines a stage."""
+            tenth = 10 * done // max(1, total)
+            if shown.get(stage) != tenth:
+                shown[stage] = tenth
+                console.print(f"[{done}/{total}] {stage}", markup=False, highlight=False)
+
+        yield line
         return
     columns = (SpinnerColumn(), TextColumn("{task.description:16}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:

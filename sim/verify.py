@@ -92,11 +92,15 @@ def verify(
     images: np.ndarray,
     *,
     engine: str = "verilator",
+    machine_images: int | None = None,
     rtl_images: int | None = None,
     waves: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Report:
-    """Run real `images` [n, channels, height, width] through all stages; the first `rtl_images` (default: all) also in RTL."""
+    """Run real `images` [n, channels, height, width] through all stages.
+
+    The golden machine runs the first `machine_images`, the RTL the first `rtl_images` of these (default: all).
+    """
     network = import_network(model)
     program = compile_network(network, config)
     timing = simulate_cycles(np.frombuffer(program.image, "<u4"), program.entry, config)
@@ -109,16 +113,19 @@ def verify(
     _against_qonnx(report, model, images, golden, progress)
 
     machine = Machine(config)
-    rtl_images = len(images) if rtl_images is None else min(rtl_images, len(images))
+    machine_images = len(images) if machine_images is None else min(machine_images, len(images))
+    rtl_images = machine_images if rtl_images is None else min(rtl_images, machine_images)
     with open_simulator(config, engine=engine, waves=waves) as simulator:
-        for k in range(len(images)):
+        for k in range(machine_images):
+            progress("golden machine and RTL", k, machine_images)
             tensors = [[r.accumulator[k], r.output[k]] for r in golden]
             _against_machine(report, k, machine, codes[k], tensors)
             if k < rtl_images:
                 _against_rtl(report, k, machine, simulator, codes[k])
-            progress("golden machine and RTL", k + 1, len(images))
-    if rtl_images < len(images):
-        report.notes.append(f"RTL was simulated for the first {rtl_images} of {len(images)} images")
+        progress("golden machine and RTL", machine_images, machine_images)
+    for stage, count in (("the golden machine ran", machine_images), ("RTL was simulated for", rtl_images)):
+        if count < len(images):
+            report.notes.append(f"{stage} the first {count} of {len(images)} images")
     return report
 
 
