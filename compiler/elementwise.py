@@ -84,9 +84,7 @@ def _quantize(walk: Walk, call: Call, stream: Stream, quantizer: Any, text: str)
             raise Unsupported("only Quant or BipolarQuant may quantize the graph input", stream)
         if not stream.in_order:
             ordered = Stream.canonical(stage, stream.shape, stream.index.shape[1:])
-            raise Unsupported(
-                "the graph input is transposed before its quantizer: give it as it is fed", ordered
-            )
+            raise Unsupported("the graph input is transposed before its quantizer: give it as it is fed", ordered)
         stage.quantizer, stage.pending = quantizer, []
         stage.tensors["codes"] = name
         return stream, f"input quantizer ({text})"
