@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
+from .netlist import share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed
 from .toolchain import ToolError, find_tool, run_tool
 
@@ -31,6 +32,15 @@ class FlowError(DipoleError):
 
 class TimingError(FlowError):
     """No seed reaches the wanted frequency; the message names clock, frequency reached and constraint."""
+
+
+def _synthesis(board: Board) -> dict[str, str]:
+    """The board's options for the platform's flow."""
+    options = dict(board.overrides)
+    if board.by_block:
+        options["synth_opts"] = f"{options.get('synth_opts', '')} -noflatten"
+        options["script_after_synth"] = "flatten; opt_clean -purge"
+    return options
 
 
 def require_tools(board: Board) -> list[str]:
@@ -68,10 +78,11 @@ def run_flow(
         emit_src=False,
         script_after_read=_NO_COLLISION_LOGIC,
         nextpnr_opts="--report report.json --timing-allow-fail",
-        **board.overrides,
+        **_synthesis(board),
     )
     for name, content in plan.files.items():
-        (work / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        text = content.decode() if isinstance(content, bytes) else content
+        (work / name).write_text(share_modules(text) if board.by_block and name == "top.il" else text)
     synthesize, place, pack = (command[1:] for command in json.loads(plan.files["build_top.json"])["commands"])
 
     progress("synthesize", 1, steps)

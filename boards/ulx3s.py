@@ -23,6 +23,7 @@ def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, 
         lamps={"busy": 0, "error": 1},
         # Wide LUT multiplexers inflate popcounts on ECP5.
         overrides={"synth_opts": "-nowidelut"},
+        by_block=True,
         cells={
             "TRELLIS_COMB": "LUT4",
             "TRELLIS_FF": "flip-flops",
