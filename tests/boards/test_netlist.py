@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from amaranth.back.rtlil import convert
+from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -51,7 +51,7 @@ def design(*parts: dict[str, int]) -> str:
         m.d.comb += wrapper.i.eq(i)
         outputs.append(wrapper.o)
     m.d.comb += o.eq(Cat(outputs))
-    return convert(m, name="top", ports=[i, o], emit_src=False)
+    return rtlil.convert(m, name="top", ports=[i, o], emit_src=False)
 
 
 def modules(text: str) -> list[str]:
@@ -82,9 +82,8 @@ def test_equal_modules_are_shared(parts: list[dict[str, int]], count: int) -> No
     assert set(cells(after)) <= set(modules(after))
     top = after[after.index("module \\top\n") :]
     assert len(cells(top)) == len(parts)
-    assert sorted(set(re.findall(r"attribute \\init .*", before))) == sorted(
-        set(re.findall(r"attribute \\init .*", after))
-    )
+    initial = [set(re.findall(r"attribute \\init .*", text)) for text in (before, after)]
+    assert initial[0] == initial[1] and len(initial[0]) >= len({part["init"] for part in parts})
 
 
 def test_a_design_of_distinct_modules_stays_as_it_is() -> None:
