@@ -10,12 +10,13 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PACKAGES := boards cli compiler golden host rtl sim train
 
-.PHONY: help install demo test test-slow lint types format clean
+.PHONY: help install demo test test-slow test-train lint types format clean
 
 help:
 	@echo "make demo       the main job on real images: check, simulate, Verilog, bitstream; results in $(OUT)/demo"
 	@echo "make test       lint, types and the quick tests"
 	@echo "make test-slow  the long tests, formal proofs among them"
+	@echo "make test-train the tests of dipole train; installs PyTorch first"
 	@echo "make lint       ruff: rules and format       make types   pyright"
 	@echo "make format     ruff: mend what it can       make clean   all that was made, .venv included"
 
@@ -33,10 +34,15 @@ demo: $(INSTALLED)
 	$(BIN)/dipole demo -o $(OUT)/demo
 
 test: lint types
-	$(BIN)/pytest -n $(JOBS) -m "not slow and not formal and not board"
+	$(BIN)/pytest -n $(JOBS) -m "not slow and not formal and not board and not train"
 
 test-slow: $(INSTALLED)
-	$(BIN)/pytest -n $(JOBS) -m "(slow or formal) and not board"
+	$(BIN)/pytest -n $(JOBS) -m "(slow or formal) and not board and not train"
+
+# PyTorch is large and no other part needs it: it is installed where somebody trains.
+test-train: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
+	$(BIN)/pytest -n $(JOBS) -m train
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -70,14 +70,14 @@ def make_spec(
     """The network for data of that shape.
 
     Default layers: convolutions of 16 and 32 channels (32 and 64 for images of 24 pixels and more), dense layers of
-    128 and 128 features (32 and 16 for up to 40 inputs). Images up to 12 pixels are pooled once, larger ones after
+    256 and 256 features (32 and 16 for up to 40 inputs). Images up to 12 pixels are pooled once, larger ones after
     each convolution while 8 pixels or more are left.
     """
     if hidden is not None and (not hidden or min(hidden) < 1):
         raise TrainError(f"hidden layers {hidden}: give at least one size, each 1 or more")
     if architecture == "mlp":
         features = prod(input_shape)
-        hidden = hidden or ((32, 16) if features <= 40 else (128, 128))
+        hidden = hidden or ((32, 16) if features <= 40 else (256, 256))
         return NetworkSpec(
             "mlp", input_shape, classes, hidden, (False,) * len(hidden), precision.spread(len(hidden) + 1)
         )

@@ -1,0 +1,192 @@
+# pyright: reportMissingImports=false
+"""Measurements behind docs/accuracy.md: trains one network per case and seed and keeps every result in a JSON file.
+
+What is in the file already is not measured again, so an interrupted run goes on; a file made with other options is
+started anew.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..compiler.importer import import_network
+from ..golden.errors import DipoleError
+from ..rtl.config import load_config
+from .cascade import cascade
+from .checkpoint import write_whole
+from .data import Data, open_data
+from .evaluate import cycles_per_image
+from .export import export_qonnx
+from .fit import Options, Progress, accuracy, fit
+from .networks import QuantNetwork, build
+from .precision import KINDS, ActivationKind, Bits, Precision
+from .spec import NAMED, NetworkSpec, make_spec
+
+__all__ = ["CASCADE_LEVELS", "CONFIGS", "NETWORKS", "PAIRS", "Case", "Measurements", "cases", "measure", "work"]
+
+NETWORKS = ("digits-cnn", "digits-mlp")
+PAIRS: tuple[tuple[Bits, Bits], ...] = ((None, None), (8, 8), (4, 4), (2, 4), (2, 2), (1, 2), (1, 1))
+"""Weight bits, activation bits."""
+CONFIGS = ("icebreaker", "ulx3s_85f")
+CASCADE_LEVELS = (8, 7, 6, 5, 4, 3, 2, 1)
+CASCADE_SHOWN = (4, 2, 1)
+CASCADE_NETWORK = "digits-mlp"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    network: str
+    kind: ActivationKind
+    weights: Bits
+    activations: Bits
+
+    @property
+    def key(self) -> str:
+        return f"{self.network} {self.kind} w{self.weights or 'float'} a{self.activations or 'float'}"
+
+    def spec(self, data: Data) -> NetworkSpec:
+        precision = Precision((self.weights,), (self.activations,), self.kind)
+        return make_spec(NAMED[self.network][0], data.shape, len(data.classes), precision)
+
+
+def cases() -> list[Case]:
+    """All lines, those of full precision first. Clipping at full precision is the same for both kinds of HReLU."""
+    made = [
+        Case(network, kind, weights, activations)
+        for network in NETWORKS
+        for kind in KINDS
+        for weights, activations in PAIRS
+    ]
+    return [c for c in made if c.kind != "odd-relu" or (c.activations is not None and c.activations > 1)]
+
+
+def work(spec: NetworkSpec) -> tuple[int, int]:
+    """Weight memory in bits, and plane-pair products (one XNOR each) per sample, of a quantized network."""
+    precision = spec.precision.spread(spec.layers)
+    size: tuple[int, ...] = spec.input_shape
+    bits_in: Bits = precision.input_bits
+    memory = products = 0
+    for index in range(spec.layers):
+        width = spec.hidden[index] if index < len(spec.hidden) else spec.classes
+        bits = precision.weights[index]
+        assert bits is not None and bits_in is not None
+        if spec.architecture == "cnn" and len(size) == 3 and index < len(spec.hidden):
+            weights, positions = width * size[0] * 9, size[1] * size[2]
+            shrink = 2 if spec.pools[index] else 1
+            size = (width, size[1] // shrink, size[2] // shrink)
+        else:
+            weights, positions = width * prod(size), 1
+            size = (width,)
+        memory += weights * bits
+        products += weights * positions * bits * bits_in
+        if index < len(spec.hidden):
+            bits_in = precision.activations[index]
+    return memory, products
+
+
+class Measurements:
+    """The JSON file: {"options", "accuracy": {case: {seed: share}}, "cycles": {case: {config: n}}, "cascade": ...}."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.path = path
+        asked = {key: value for key, value in asdict(options).items() if key != "seed"}
+        empty = {"options": asked, "torch": torch.__version__, "accuracy": {}, "cycles": {}, "cascade": {}}
+        try:
+            found = json.loads(path.read_text()) if path.is_file() else empty
+        except ValueError:
+            found = empty
+        self.content: dict[str, Any] = found if found.get("options") == asked else empty
+
+    def table(self, part: str, key: str) -> dict[str, Any]:
+        return self.content[part].setdefault(key, {})
+
+    def save(self) -> None:
+        write_whole(self.path, (json.dumps(self.content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _cycles(network: QuantNetwork) -> dict[str, int | str]:
+    """Cycles on each preset, or why the network does not run there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        export_qonnx(network, path)
+        imported = import_network(path)
+    cycles: dict[str, int | str] = {}
+    for name in CONFIGS:
+        try:
+            cycles[name] = cycles_per_image(imported, load_config(name))
+        except DipoleError as error:
+            cycles[name] = str(error)
+    return cycles
+
+
+def _cascade_jobs(options: Options, seed: int) -> Iterator[tuple[str, int, int, Options]]:
+    """(row, bits, index of the network in the cascade, options): scratch gets all the epochs the cascade had so far."""
+    stage = replace(options, seed=seed, epochs=max(1, options.epochs // 4))
+    for bits in CASCADE_SHOWN:
+        index = CASCADE_LEVELS.index(bits) + 1
+        yield "scratch", bits, index, replace(stage, epochs=stage.epochs * (index + 1))
+
+
+def measure(path: Path, options: Options, seeds: int, progress: Progress | None = None) -> Measurements:
+    """Measure what the file does not have yet, for seeds 0 .. seeds-1, seed by seed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the layers are too small to share
+    try:
+        return _measure(Measurements(path, options), options, seeds, progress)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(found: Measurements, options: Options, seeds: int, progress: Progress | None) -> Measurements:
+    data = open_data("digits")
+    jobs = [(seed, case) for seed in range(seeds) for case in cases()]
+    for done, (seed, case) in enumerate(jobs):
+        shares = found.table("accuracy", case.key)
+        if progress is not None:
+            progress(f"{case.key} seed {seed}", done, len(jobs))
+        if str(seed) in shares:
+            continue
+        network = build(case.spec(data), seed)
+        fit(network, data, replace(options, seed=seed))
+        shares[str(seed)] = accuracy(network, data.x_test, data.y_test)
+        if case.weights is not None and not found.table("cycles", case.key):
+            found.table("cycles", case.key).update(_cycles(network))
+        found.save()
+    for seed in range(seeds):
+        _measure_cascade(found, options, seed, data, progress)
+    return found
+
+
+def _measure_cascade(found: Measurements, options: Options, seed: int, data: Data, progress: Progress | None) -> None:
+    spec = Case(CASCADE_NETWORK, "unsigned", 1, 1).spec(data)
+    stage = replace(options, seed=seed, epochs=max(1, options.epochs // 4))
+    for row, rescaled in (("cascade", True), ("cascade without rescaling", False)):
+        rows = {bits: found.table("cascade", f"{row} {bits}") for bits in CASCADE_SHOWN}
+        if all(str(seed) in shares for shares in rows.values()):
+            continue
+        members = cascade(spec, data, stage, list(CASCADE_LEVELS), rescaled=rescaled)
+        for index, (network, _) in enumerate(members):
+            if progress is not None:
+                progress(f"{row} seed {seed}", index, len(CASCADE_LEVELS) + 1)
+            bits = CASCADE_LEVELS[index - 1]
+            if index and bits in rows:
+                rows[bits][str(seed)] = accuracy(network, data.x_test, data.y_test)
+        found.save()
+    for row, bits, _, asked in _cascade_jobs(options, seed):
+        shares = found.table("cascade", f"{row} {bits}")
+        if str(seed) in shares:
+            continue
+        if progress is not None:
+            progress(f"{row} w{bits}a{bits} seed {seed}", 0, 1)
+        network = build(Case(CASCADE_NETWORK, "unsigned", bits, bits).spec(data), seed)
+        fit(network, data, asked)
+        shares[str(seed)] = accuracy(network, data.x_test, data.y_test)
+        found.save()
