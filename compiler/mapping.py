@@ -21,8 +21,9 @@ from .ladder import check_accumulators, constant_ladders, find_ladders, pack_lad
 from .layout import CompileError, RawLayout, TensorLayout, filter_words
 from .lowering import Lowered, lower, lower_patches
 from .network import Conv, Network
+from .order import order
 from .program import InputInfo, LayerInfo, OutputInfo, Program
-from .schedule import LayerJob, Schedule, order
+from .schedule import LayerJob, Schedule
 from .tiling import Tiling, check_fields, choose_tiling
 from .tokens import place_tokens
 
@@ -224,7 +225,7 @@ def _assemble(
         )  # fmt: skip
         done.append(schedule.done - 1)
     schedule.close()
-    tasks = order(schedule.tasks)
+    tasks = order(schedule.tasks, config)
     place_tokens(tasks, config)
     entry = image.add(np.array(assemble(tasks, config), "<u4").tobytes()) // 4
     return image, entry, done

@@ -1,8 +1,7 @@
 """Work lists of layers: what the three engines do, in program order, with the buffer words that each task touches.
 
-The order is chosen so that loads run ahead of execution: every load stands as early as the tasks that still read what
-it overwrites, and the loads before it, allow (`order`). Tokens are placed afterwards (compiler/tokens.py), and
-compiler/assemble.py makes instructions of tasks.
+compiler/order.py then moves loads ahead, compiler/tokens.py places tokens, and compiler/assemble.py makes instructions
+of tasks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from .layout import RawLayout, TensorLayout
 from .lowering import Lowered, Segment
 from .tiling import Tiling
 
-__all__ = ["LayerJob", "Schedule", "Task", "order"]
+__all__ = ["LayerJob", "Schedule", "Task"]
 
 _LOADS = {Op.LOADA, Op.LOADW, Op.LOADP}
 
@@ -32,6 +31,8 @@ class Task:
     """Row buffer words written (LOADA) or read (EXEC): start, count."""
     column: tuple[int, int] = (0, 0)
     """Column buffer words written (LOADW) or read (EXEC): start, count."""
+    ahead: bool = False
+    """A load of filters or ladders that may stand between the tiles of the layer or column tiles before."""
     mark: bool = False
     """The first task of a pixel tile: loops are sought between marks."""
     place: int = 0
@@ -124,7 +125,7 @@ class Schedule:
                 if not free and not waited:
                     self._await()
                     waited = True
-                self._load_ladders(job, ladder_base, first * config.columns, size)
+                self._load_ladders(job, ladder_base, first * config.columns, size, free)
             columns = self._load_filters(job, first, count) if tiling.resident else None
             if not waited:
                 self._await()
@@ -153,14 +154,18 @@ class Schedule:
         self._ladder_live.append((base, size))
         return base, free
 
-    def _load_ladders(self, job: LayerJob, base: int, first: int, size: int) -> None:
-        address = job.ladders + first * job.low.config.ladder_words
-        self.tasks.append(Task(Op.LOADP, {"base": base, "count": size}, moving=((LoadReg.LAD, address),)))
+    def _load_ladders(self, job: LayerJob, base: int, first: int, size: int, ahead: bool) -> None:
+        """One LOADP per column tile, so that they can be spread between other loads."""
+        config = job.low.config
+        for n in range(0, size, config.columns):
+            address = job.ladders + (first + n) * config.ladder_words
+            fields = {"base": base + n, "count": config.columns}
+            self.tasks.append(Task(Op.LOADP, fields, moving=((LoadReg.WGT, address * 32 // job.low.config.chunk),), ahead=ahead))
 
     def _load_filters(self, job: LayerJob, first: int, count: int) -> list[int]:
         """Bring the filters of whole column tiles; returns their column buffer addresses."""
         tiling, config = job.tiling, job.low.config
-        size = count * tiling.tile_words
+        begin, size = len(self.tasks), count * tiling.tile_words
         base = self._column_cursor if self._column_cursor + size <= config.column_depth else 0
         self._column_cursor = base + size
         addresses = [base + i * tiling.tile_words for i in range(count)]
@@ -174,6 +179,8 @@ class Schedule:
                 at += words
             if tiling.gaps:
                 self._loadw(at, 1, job.null_filter)
+        for task in self.tasks[begin:]:
+            task.ahead = True
         return addresses
 
     def _loadw(self, base: int, words: int, source: int) -> None:
@@ -244,8 +251,9 @@ class Schedule:
         validity = low.act.validity and plane == 0
         scale = 1 if whole_pixels else low.units
         step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
+        plane_step = (job.source.plane_stride - (segment.kh - 1) * job.source.row_stride) & ((1 << 21) - 1)
         return {
-            LoadReg.ROW_STRIDE: job.source.row_stride, LoadReg.PLANE_STRIDE: job.source.plane_stride,
+            LoadReg.ROW_STRIDE: job.source.row_stride, LoadReg.PLANE_STEP: plane_step,
             LoadReg.UNITS: low.units if whole_pixels else 1, LoadReg.UNIT_LOG2: job.source.unit_log2,
             LoadReg.KW: segment.kw if whole_pixels else segment.units, LoadReg.KH: segment.kh,
             LoadReg.STEP: step * scale, LoadReg.H: low.height, LoadReg.W: low.width * scale,
@@ -356,28 +364,3 @@ def _windows(low: Lowered, y: int, x: int, rows: int) -> Iterator[tuple[int, int
             on_map = [r for r in range(rows) if 0 <= ox + r * pool.stride[1] < low.out_width]
             if on_map:
                 yield oy, ox, (on_map[0], on_map[-1])
-
-
-def order(tasks: list[Task]) -> list[Task]:
-    """The same work with every load as early as what it overwrites, and the loads before it, allow."""
-    spine = 0
-    last_read: dict[tuple[str, int], int] = {}
-    last_done = last_load = 0
-    for task in tasks:
-        if task.is_load or task.op is Op.AWAIT:
-            words = [("row", i) for i in range(task.row[0], sum(task.row))]
-            words += [("column", i) for i in range(task.column[0], sum(task.column))]
-            reads = max((last_read.get(word, 0) for word in words), default=0)
-            last_load = max(last_load, reads, last_done if task.op is Op.AWAIT else 0)
-            task.place = last_load
-            continue
-        spine += 1
-        task.place = spine
-        if task.op is Op.EXEC:
-            for i in range(task.row[0], sum(task.row)):
-                last_read["row", i] = spine
-            for i in range(task.column[0], sum(task.column)):
-                last_read["column", i] = spine
-        elif task.op is Op.DONE:
-            last_done = spine
-    return sorted(tasks, key=lambda task: (task.place, task.is_load or task.op is Op.AWAIT))

@@ -85,7 +85,7 @@ def output_column_tiles(low: Lowered) -> int:
 
 
 def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int) -> int:
-    """Cycles of a layer: per tile the slowest of load, execute and store, and the filters of each group."""
+    """Cycles of a layer: per tile the slowest of loader, execute, store, memory port and fetch; filters of each group."""
     config, (height, width) = low.config, low.pooled_shape
     across = -(-width // config.rows)
     step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
