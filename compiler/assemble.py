@@ -60,7 +60,7 @@ class _Registers:
             advance = config.columns * task.static[LoadReg.WWORDS] * config.chunks_per_lanes
             self.known[Engine.LOAD, LoadReg.WGT] += advance
         elif task.op is Op.LOADP:
-            self.known[Engine.LOAD, LoadReg.LAD] += task.fields["count"] * config.ladder_words
+            self.known[Engine.LOAD, LoadReg.WGT] += task.fields["count"] * config.ladder_words * 32 // config.chunk
         return code
 
 

@@ -283,6 +283,6 @@ def trace(program: Program) -> Iterator[tuple[int, Instruction, dict[Engine, lis
             if i.op is Op.LOADW:
                 load[LoadReg.WGT] += config.columns * load[LoadReg.WWORDS] * config.chunks_per_lanes
             elif i.op is Op.LOADP:
-                load[LoadReg.LAD] += i.count * config.ladder_words
+                load[LoadReg.WGT] += i.count * config.ladder_words * 32 // config.chunk
             elif i.op is Op.HALT:
                 return

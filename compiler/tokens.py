@@ -104,7 +104,7 @@ class _Checker:
                 at, self.words(i.base, reg[LoadReg.WWORDS], config.column_depth), self.column_writer, self.column_reader
             )
         else:
-            first, count = reg[LoadReg.LAD] * 32, i.count * config.ladder_words * 32
+            first, count = reg[LoadReg.WGT] * config.chunk, i.count * config.ladder_words * 32
             memory = np.arange(first // config.mem_width, -(-(first + count) // config.mem_width))
             words = self.words(i.base, i.count, config.ladder_depth)
             reader = int(self.ladder_reader[words].max())

@@ -7,8 +7,8 @@ Each engine works through its own queue; three token counters keep order between
 * *freed*: execute signals, the loader waits (a buffer may be overwritten);
 * *done*: the store engine signals, the loader waits (a layer's output is in main memory).
 
-Addresses: sources count chunks (`Config.chunk` bits), destinations count granules (`Config.granule` bits),
-ladder parameters count 32-bit words, programs count instructions (32-bit words).
+Addresses: sources count chunks (`Config.chunk` bits), destinations count granules (`Config.granule` bits), programs
+count instructions (32-bit words).
 """
 
 from dataclasses import dataclass
@@ -63,8 +63,9 @@ class LoadReg(IntEnum):
     """Chunk address of plane 0 of the patch's top left pixel in row 0; may point outside where padded."""
     ROW_STRIDE = 1
     """Chunks from one input row to the next."""
-    PLANE_STRIDE = 2
-    """Chunks from one activation plane to the next."""
+    PLANE_STEP = 2
+    """Chunks from the last kernel row of a plane to the first one of the next: plane stride - (KH - 1) * ROW_STRIDE,
+    modulo 2^21."""
     UNITS = 3
     """Units per pixel and plane; pixels follow each other without gaps."""
     UNIT_LOG2 = 4
@@ -94,11 +95,9 @@ class LoadReg(IntEnum):
     WORDS = 16
     """Lane words per plane of a patch."""
     WGT = 17
-    """Chunk address of the next weight; LOADW advances it."""
+    """Chunk address of the next weights or ladder parameters; LOADW and LOADP advance it."""
     WWORDS = 18
     """Lane words per column for one LOADW."""
-    LAD = 19
-    """32-bit word address of the next ladder parameters; LOADP advances it."""
 
 
 class ExecReg(IntEnum):

@@ -110,7 +110,8 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
         _inside(reg[LoadReg.IY], kh, reg[LoadReg.H]), _inside(reg[LoadReg.IX], pixels, reg[LoadReg.W])
     )  # fmt: skip
     inside = (y_first <= ky) & (ky < y_end) & (x_first <= px) & (px < x_end) & (m + u >= 0)
-    offset = (m - valid) * reg[LoadReg.PLANE_STRIDE] + ky * reg[LoadReg.ROW_STRIDE] + (px * units + u) * unit_chunks
+    plane_stride = reg[LoadReg.PLANE_STEP] + (kh - 1) * reg[LoadReg.ROW_STRIDE]
+    offset = (m - valid) * plane_stride + ky * reg[LoadReg.ROW_STRIDE] + (px * units + u) * unit_chunks
     fixed = (m == 0) & (valid == 1) & inside
     offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * unit_chunks, offset)[inside]
     zero = offset.size  # index of the constant byte 0x00, 0xFF behind it

@@ -200,10 +200,10 @@ class Machine:
     def _loadp(self, i: Instruction) -> None:
         reg, config = self._reg[Engine.LOAD], self.config
         size = config.ladder_words * 4
-        data = self._take(reg[LoadReg.LAD] * 4, i.count * size)
+        data = self._take(reg[LoadReg.WGT] * config.chunk // 8, i.count * size)
         self._ladders[(i.base + np.arange(i.count)) % config.ladder_depth] = data.view("<u4").reshape(i.count, -1)
         self._tile_ladders.clear()
-        reg[LoadReg.LAD] = (reg[LoadReg.LAD] + i.count * config.ladder_words) & _ADDRESS_MASK
+        reg[LoadReg.WGT] = (reg[LoadReg.WGT] + i.count * size * 8 // config.chunk) & _ADDRESS_MASK
 
     def _activations(self, start: int, words: int, groups: int) -> np.ndarray:
         """Odd integers float64 [rows, words * lanes] of the patches whose lowest group is at `start`."""

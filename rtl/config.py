@@ -229,13 +229,13 @@ PRESETS: dict[str, Config] = {
     config.name: config
     for config in (
         Config(name="test_tiny", rows=2, columns=4, lanes=16, mem_depth=16384, row_depth=512, column_depth=512,
-               ladder_depth=64, acc_width=28, mul_width=24, corrections=True),
+               ladder_depth=64, acc_width=28, mul_width=18, corrections=True),
         Config(name="test_wide", rows=3, columns=8, lanes=32, planes=2, hop=2, chunk=16, mem_width=64, mem_depth=16384,
-               ladders=2, acc_width=30, mul_width=24, corrections=True),
-        Config(name="icebreaker", rows=2, columns=4, lanes=32, chunk=16, mem_width=32, mem_depth=32768, mul_width=24, pixel_bits=8,
+               ladders=2, acc_width=30, mul_width=18, corrections=True),
+        Config(name="icebreaker", rows=2, columns=4, lanes=32, chunk=16, mem_width=32, mem_depth=32768, mul_width=16, pixel_bits=8,
                queue_depth=2),
         Config(name="ulx3s_85f", rows=8, columns=16, lanes=64, chunk=16, mem_width=64, mem_depth=16384,
-               row_depth=512, column_depth=512, acc_width=32, mul_width=24, corrections=True, ladders=4),
+               row_depth=512, column_depth=512, acc_width=32, mul_width=18, corrections=True, ladders=4),
         Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),
     )
 }

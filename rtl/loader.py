@@ -79,6 +79,8 @@ class Loader(wiring.Component):
         config = self.config
         per_lanes = config.chunks_per_lanes
         chunk_shift = exact_log2(config.chunks_per_word)
+        ladder_part = 32 // config.chunk
+        parts = max(per_lanes, ladder_part)  # chunks of `wdata`
         depth_bits = len(self.address)
         address, pixels = config.chunk_address_bits, config.pixel_bits
         row_words, column_words = range(config.row_depth + 1), range(config.column_depth + 1)
@@ -88,12 +90,12 @@ class Loader(wiring.Component):
             return Signal(shape, name=name.lower(), reset_less=True)
 
         shapes = {
-            LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.PLANE_STRIDE: address,
+            LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.PLANE_STEP: address,
             LoadReg.UNITS: range(config.row_depth * per_lanes + 1), LoadReg.UNIT_LOG2: range(exact_log2(per_lanes) + 1),
             LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
             LoadReg.IY: signed(pixels + 1), LoadReg.IX: signed(pixels + 1),
             LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address, LoadReg.WORDS: row_words,
-            LoadReg.WGT: address, LoadReg.WWORDS: column_words, LoadReg.LAD: 21,
+            LoadReg.WGT: address, LoadReg.WWORDS: column_words,
         }  # fmt: skip
         reg = {r: register(r.name, shape) for r, shape in shapes.items()}
         # Row r starts r * STEP pixels to the right of row 0.
@@ -117,9 +119,9 @@ class Loader(wiring.Component):
         plane = Signal(4, reset_less=True)
         subplane = Signal(range(config.planes), reset_less=True)
         pad = Signal(9, reset_less=True)
-        source, source_row, source_plane = (
-            Signal(address, name=n, reset_less=True) for n in ("source", "source_row", "source_plane")
-        )
+        # Where the next unit of this kernel row is, and where the kernel row starts.
+        source, source_row = Signal(address, reset_less=True), Signal(address, reset_less=True)
+        row_start = Signal(reset_less=True)
         # Chunks of the word at work already filled for row 0; at the end of a plane the rest gets zeros (filler).
         fill = Signal(range(per_lanes), reset_less=True)
         filler, zero_pass, plane_start = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
@@ -149,20 +151,26 @@ class Loader(wiring.Component):
                 else plane == reg[LoadReg.PLANES] - 1
             ),
             need.eq(~kind.act | (inside & ~filler & ~zero_pass)),
-            chunk_address.eq(Mux(kind.act & valid_plane, reg[LoadReg.VALID_ADDR] + (unit << reg[LoadReg.UNIT_LOG2]), source)),
             self.request.eq(~idle & need),
             step.eq(~idle & (self.grant | ~need)),
         ]
-        word_address = Signal(address)
-        with m.If(kind.ladder):
-            m.d.comb += word_address.eq(reg[LoadReg.LAD] >> exact_log2(config.mem_width // 32))
-        with m.Elif(kind.weight):
-            m.d.comb += word_address.eq(reg[LoadReg.WGT] >> chunk_shift)
+        # One address, one adder: the next unit, lane word, or 32 bits of a ladder.
+        advance = Signal(range(parts + 1))
+        with m.If(~kind.act):
+            m.d.comb += [chunk_address.eq(reg[LoadReg.WGT]), advance.eq(Mux(kind.weight, per_lanes, ladder_part))]
         with m.Else():
-            m.d.comb += word_address.eq(chunk_address >> chunk_shift)
+            m.d.comb += advance.eq(unit_chunks)
+            with m.If(valid_plane & (unit == 0)):
+                m.d.comb += chunk_address.eq(reg[LoadReg.VALID_ADDR])
+            with m.Elif(row_start):
+                m.d.comb += chunk_address.eq(source_row)
+            with m.Else():
+                m.d.comb += chunk_address.eq(source)
+        next_address = Signal(address)
         m.d.comb += [
-            self.address.eq(word_address),
-            self.range_error.eq(self.request & (word_address[depth_bits:] != 0)),
+            next_address.eq(chunk_address + advance),
+            self.address.eq(chunk_address >> chunk_shift),
+            self.range_error.eq(self.request & (chunk_address[chunk_shift + depth_bits :] != 0)),
         ]
 
         with m.If(idle):
@@ -195,13 +203,11 @@ class Loader(wiring.Component):
                             signal.eq(loada.signal),
                             last_px.eq(reg[LoadReg.KW] - 1 + Array(offset)[loada.rows]),
                             Cat(unit, px, ky, plane, subplane, fill, filler, zero_pass).eq(0),
-                            plane_start.eq(1),
+                            Cat(plane_start, row_start).eq(-1),
                             x.eq(reg[LoadReg.IX]),
                             y.eq(reg[LoadReg.IY]),
                             pad.eq(reg[LoadReg.PAD]),
-                            source.eq(reg[LoadReg.ACT]),
                             source_row.eq(reg[LoadReg.ACT]),
-                            source_plane.eq(reg[LoadReg.ACT]),
                             base.eq(loada.base << exact_log2(per_lanes)),
                             column.eq(0),
                             item.eq(Mux(opcode == Op.LOADP, loadp.count, 0)),
@@ -209,31 +215,26 @@ class Loader(wiring.Component):
                             target.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
                         ]
 
+        row_end = Signal()
+        m.d.comb += row_end.eq(last_unit & (px == last_px) & ~filler)
         with m.If(step & kind.act):
-            m.d.sync += [fill.eq(next_fill), plane_start.eq(plane_end)]
+            m.d.sync += [fill.eq(next_fill), plane_start.eq(plane_end), row_start.eq(row_end | plane_end | filler)]
             with m.If(~filler):
-                m.d.sync += [
-                    unit.eq(unit + 1),
-                    source.eq(source + unit_chunks),
-                ]
+                m.d.sync += [unit.eq(unit + 1), source.eq(next_address)]
                 with m.If(last_unit):
                     m.d.sync += [unit.eq(0), px.eq(px + 1), x.eq(x + 1)]
-                    with m.If(px == last_px):
-                        next_row = (source_row + reg[LoadReg.ROW_STRIDE])[:address]
-                        m.d.sync += [px.eq(0), x.eq(reg[LoadReg.IX]), ky.eq(ky + 1), y.eq(y + 1)]
-                        m.d.sync += [source.eq(next_row), source_row.eq(next_row)]
+            with m.If(row_end):
+                m.d.sync += [px.eq(0), x.eq(reg[LoadReg.IX]), ky.eq(ky + 1), y.eq(y + 1)]
+                with m.If(~valid_plane):
+                    m.d.sync += source_row.eq(
+                        source_row + Mux(taps_end, reg[LoadReg.PLANE_STEP], reg[LoadReg.ROW_STRIDE])
+                    )
             with m.If(taps_end):
                 m.d.sync += filler.eq(1)
             with m.If(plane_end):
-                next_plane = Signal(address)
-                m.d.comb += next_plane.eq(source_plane + Mux(valid_plane, 0, reg[LoadReg.PLANE_STRIDE]))
                 m.d.sync += [
-                    Cat(filler, ky, px, unit).eq(0),
-                    x.eq(reg[LoadReg.IX]),
+                    Cat(filler, ky).eq(0),
                     y.eq(reg[LoadReg.IY]),
-                    source.eq(next_plane),
-                    source_row.eq(next_plane),
-                    source_plane.eq(next_plane),
                     plane.eq(plane + 1),
                     subplane.eq(subplane + 1),
                     pad.eq(pad >> 1),
@@ -247,9 +248,10 @@ class Loader(wiring.Component):
                     m.d.comb += load_end.eq(1)
                 with m.Elif(plane == reg[LoadReg.PLANES] - 1):
                     m.d.sync += zero_pass.eq(1)
+        with m.If(step & ~kind.act):
+            m.d.sync += reg[LoadReg.WGT].eq(next_address)
         with m.If(step & kind.weight):
             m.d.sync += [
-                reg[LoadReg.WGT].eq(reg[LoadReg.WGT] + per_lanes),
                 item_word.eq(item_word + 1),
                 target.eq(target + 1),
             ]
@@ -257,7 +259,7 @@ class Loader(wiring.Component):
                 m.d.sync += [item_word.eq(0), target.eq(target - item_word), column.eq(column + 1)]
                 m.d.comb += load_end.eq(column == config.columns - 1)
         with m.If(step & kind.ladder):
-            m.d.sync += [reg[LoadReg.LAD].eq(reg[LoadReg.LAD] + 1), item_word.eq(item_word + 1)]
+            m.d.sync += item_word.eq(item_word + 1)
             with m.If(item_word == config.ladder_words - 1):
                 m.d.sync += [item_word.eq(0), target.eq(target + 1), item.eq(item - 1)]
                 m.d.comb += load_end.eq(item == 0)
@@ -269,7 +271,7 @@ class Loader(wiring.Component):
             data.StructLayout(
                 {
                     "act": 1, "column": config.columns, "ladder": config.ladder_words, "end": 1, "read": 1, "fill": 1,
-                    "any_row": 1, "start": 1, "px": pixels, "chunk": chunk_shift, "half": exact_log2(config.mem_width // 32), "target": len(target),
+                    "any_row": 1, "start": 1, "px": pixels, "chunk": chunk_shift, "target": len(target),
                     "planes": config.planes, "base": len(base),
                 }
             )  # fmt: skip
@@ -289,28 +291,27 @@ class Loader(wiring.Component):
             tag.any_row.eq(filler),
             tag.start.eq(plane_start),
             tag.px.eq(px),
-            tag.chunk.eq(Mux(kind.weight, reg[LoadReg.WGT], chunk_address)),
-            tag.half.eq(reg[LoadReg.LAD]),
+            tag.chunk.eq(chunk_address),
             tag.target.eq(target),
             tag.planes.eq(planes),
             tag.base.eq(base),
         ]
 
-        # Chunk p of the lane word comes from the chunk of the memory word at the unit's place.
-        mask = Signal(range(per_lanes))
+        # Chunk p of the data comes from the chunk of the memory word at the place of the unit, lane word or ladder part.
+        mask = Signal(range(parts))
         m.d.comb += mask.eq(unit_chunks - 1)
         with m.If(tag.column != 0):
             m.d.comb += mask.eq(per_lanes - 1)
+        with m.If(tag.ladder != 0):
+            m.d.comb += mask.eq(ladder_part - 1)
         chunks = Array(self.rdata[k * config.chunk : (k + 1) * config.chunk] for k in range(config.chunks_per_word))
         lane_word = Signal(len(self.wdata))
-        for p in range(per_lanes):
+        for p in range(parts):
             at = Signal(chunk_shift, name=f"at{p}")
             m.d.comb += at.eq(tag.chunk ^ ((tag.chunk ^ p) & mask))
             m.d.comb += lane_word[p * config.chunk : (p + 1) * config.chunk].eq(chunks[at])
         with m.If(~tag.read):
             m.d.comb += lane_word.eq(tag.fill.replicate(config.lanes))
-        with m.If(tag.ladder != 0):
-            m.d.comb += lane_word.eq(self.rdata.word_select(tag.half, 32))
         m.d.sync += [
             self.wdata.eq(lane_word),
             self.column_enable.eq(tag.column),
@@ -330,7 +331,7 @@ class Loader(wiring.Component):
             with m.If(tag.act):
                 m.d.sync += place.eq(here + Mux(taken, unit_chunks, 0))
             for p in range(per_lanes):
-                m.d.comb += enable[p].eq((p & ~mask) == (here[: exact_log2(per_lanes)] & ~mask))
+                m.d.comb += enable[p].eq(((p ^ here[: exact_log2(per_lanes)]) & ~mask)[: exact_log2(per_lanes)] == 0)
             m.d.sync += [
                 port.address.eq(here >> exact_log2(per_lanes)),
                 port.enable.eq(Cat(Mux(taken & tag.planes[v], enable, 0) for v in range(config.planes))),

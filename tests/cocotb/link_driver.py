@@ -236,9 +236,9 @@ async def broken_frames(dut) -> None:
 async def engine_errors(dut) -> None:
     """A bad opcode and an address out of range stop the engine with an error; the next run is right."""
     link = await begin(dut, 4)
-    beyond = CONFIG.mem_depth * CONFIG.mem_width // 32
+    beyond = CONFIG.mem_depth * CONFIG.chunks_per_word
     out_of_range = machine_code(
-        Instruction(op=Op.SET, engine=Engine.LOAD, reg=LoadReg.LAD, value=beyond),
+        Instruction(op=Op.SET, engine=Engine.LOAD, reg=LoadReg.WGT, value=beyond),
         Instruction(op=Op.LOADP, count=1),
         Instruction(op=Op.HALT),
     )

@@ -91,7 +91,8 @@ def test_weight_pointer_is_followed():
     static: dict[int, int] = {LoadReg.WWORDS: 2}
     size = 2 * TINY.columns * TINY.chunks_per_lanes
     tasks = [Task(Op.LOADW, {"base": 0}, static=static, moving=((LoadReg.WGT, a),)) for a in (0, size, 2 * size, 0)]
-    tasks += [Task(Op.LOADP, {"count": 3}, moving=((LoadReg.LAD, a * TINY.ladder_words),)) for a in (5, 8)]
+    ladder = TINY.ladder_words * 32 // TINY.chunk
+    tasks += [Task(Op.LOADP, {"count": 3}, moving=((LoadReg.WGT, a * ladder),)) for a in (50, 53)]
     words = assemble([*tasks, Task(Op.HALT)], TINY)
     assert [decode(w).op for w in words].count(Op.SET) == 4
     machine = Machine(TINY)

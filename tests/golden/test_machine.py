@@ -45,6 +45,7 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
     """Row buffers bits [row, depth, plane, lane] after LOADA, unit by unit."""
     unit = config.chunk << reg[LoadReg.UNIT_LOG2]
     per_word = config.lanes // unit
+    plane_stride = reg[LoadReg.PLANE_STEP] + (reg[LoadReg.KH] - 1) * reg[LoadReg.ROW_STRIDE]
     for r in range(rows):
         for m in range(-(-reg[LoadReg.PLANES] // config.planes) * config.planes):
             i = 0
@@ -58,7 +59,7 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
                             value = np.full(unit, reg[LoadReg.PAD] >> m & 1)
                         else:
                             px = r * reg[LoadReg.STEP] + kx
-                            address = reg[LoadReg.ACT] + (m - reg[LoadReg.VALID]) * reg[LoadReg.PLANE_STRIDE]
+                            address = reg[LoadReg.ACT] + (m - reg[LoadReg.VALID]) * plane_stride
                             address += ky * reg[LoadReg.ROW_STRIDE]
                             address += (px * reg[LoadReg.UNITS] + u) << reg[LoadReg.UNIT_LOG2]
                             if reg[LoadReg.VALID] and m == 0:
@@ -89,7 +90,7 @@ def test_loada(config, seed):
     start = 64 * config.chunks_per_word
     reg = {
         LoadReg.ACT: (start + iy * row_stride + (ix * units << log2)) % (1 << 21),
-        LoadReg.ROW_STRIDE: row_stride, LoadReg.PLANE_STRIDE: h * row_stride, LoadReg.UNITS: units,
+        LoadReg.ROW_STRIDE: row_stride, LoadReg.PLANE_STEP: (h - kh + 1) * row_stride & 0x1FFFFF, LoadReg.UNITS: units,
         LoadReg.UNIT_LOG2: log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: int(rng.integers(1, 5)),
         LoadReg.H: h, LoadReg.W: w, LoadReg.IY: iy, LoadReg.IX: ix, LoadReg.PLANES: planes,
         LoadReg.PAD: int(rng.integers(1 << planes)), LoadReg.VALID: valid,
@@ -195,7 +196,7 @@ def test_store(config, pool):
         StoreReg.BITS: n_bits, StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.GRANULES: granules, StoreReg.LADDER: ladder,
     }  # fmt: skip
     steps = [(Pool.FIRST, 0, 0), (Pool.NEXT, 1, 31), (Pool.LAST, 0, config.rows - 1)] if pool else [(Pool.NONE, 0, 0)]
-    program = [*sets(Engine.LOAD, {LoadReg.LAD: 160}), word(Op.LOADP, base=0, count=count)]
+    program = [*sets(Engine.LOAD, {LoadReg.WGT: 160 * 32 // config.chunk}), word(Op.LOADP, base=0, count=count)]
     program += [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 1)]
     for n, (kind, low, high) in enumerate(steps):
         program.append(word(Op.EXEC, first=True, drain=True, abase=n, wbase=n))
@@ -231,15 +232,14 @@ def test_loadw_and_loadp_advance():
     config = PRESETS["test_tiny"]
     rng = np.random.default_rng(0)
     start = 100 * config.chunks_per_word
-    program = sets(Engine.LOAD, {LoadReg.WGT: start, LoadReg.WWORDS: 3, LoadReg.LAD: 400})
+    program = sets(Engine.LOAD, {LoadReg.WGT: start, LoadReg.WWORDS: 3})
     program += [word(Op.LOADW, base=5), word(Op.LOADW, base=8), word(Op.LOADP, base=4, count=2)]
     m = machine(config, program, rng)
     assert m.run(ENTRY) is Status.OK
     lane_bytes = config.lanes // 8
     words = m.memory[400 : 400 + 2 * 3 * config.columns * lane_bytes].reshape(2, config.columns, 3, lane_bytes)
     assert np.array_equal(m._columns[:, 5:8], words[0]) and np.array_equal(m._columns[:, 8:11], words[1])
-    assert m._reg[Engine.LOAD][LoadReg.WGT] == start + 6 * config.columns * config.chunks_per_lanes
-    assert m._reg[Engine.LOAD][LoadReg.LAD] == 400 + 2 * config.ladder_words
+    assert m._reg[Engine.LOAD][LoadReg.WGT] == start + 6 * config.columns * config.chunks_per_lanes + 2 * config.ladder_words * 32 // config.chunk
 
 
 def test_repeat_nested():
@@ -256,7 +256,7 @@ def test_repeat_nested():
 
 
 LOAD_BASICS = {
-    LoadReg.ROW_STRIDE: 1, LoadReg.PLANE_STRIDE: 1, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 1, LoadReg.STEP: 1,
+    LoadReg.ROW_STRIDE: 1, LoadReg.PLANE_STEP: 1, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 1, LoadReg.STEP: 1,
     LoadReg.H: 1, LoadReg.W: 1, LoadReg.PLANES: 1, LoadReg.WORDS: 1, LoadReg.WWORDS: 1,
 }  # fmt: skip
 END = PRESETS["test_tiny"].mem_depth
@@ -275,8 +275,8 @@ LADDER = PRESETS["test_tiny"].ladder_words
         ([*sets(Engine.LOAD, {LoadReg.ACT: END * PER_WORD, LoadReg.IX: -1}), word(Op.LOADA)], Status.OK),
         ([*sets(Engine.LOAD, {LoadReg.WGT: END * PER_WORD - 7}), word(Op.LOADW)], Status.ADDRESS),
         ([*sets(Engine.LOAD, {LoadReg.WGT: END * PER_WORD - 8}), word(Op.LOADW)], Status.OK),
-        ([*sets(Engine.LOAD, {LoadReg.LAD: END - LADDER + 1}), word(Op.LOADP)], Status.ADDRESS),
-        ([*sets(Engine.LOAD, {LoadReg.LAD: END - LADDER}), word(Op.LOADP)], Status.OK),
+        ([*sets(Engine.LOAD, {LoadReg.WGT: (END - LADDER + 1) * PER_WORD}), word(Op.LOADP)], Status.ADDRESS),
+        ([*sets(Engine.LOAD, {LoadReg.WGT: (END - LADDER) * PER_WORD}), word(Op.LOADP)], Status.OK),
         ([word(Op.STORE)], Status.STALL),
     ],
 )

@@ -44,11 +44,11 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
         row_stride = w * units * unit + unit * integer(0, 2)
         for reg, value in {
             LoadReg.ROW_STRIDE: row_stride,
-            LoadReg.PLANE_STRIDE: row_stride * h + unit * integer(0, 3),
+            LoadReg.PLANE_STEP: (row_stride * (h - kh + 1) + unit * integer(0, 3)) & ((1 << 21) - 1),
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: step,
             LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes, LoadReg.PAD: integer(0, 511), LoadReg.VALID: valid,
             LoadReg.VALID_ADDR: unit * integer(0, 50), LoadReg.WORDS: words, LoadReg.WWORDS: words * weight_planes,
-            LoadReg.WGT: per_lanes * integer(0, 20), LoadReg.LAD: integer(0, 20),
+            LoadReg.WGT: 32 // config.chunk * integer(0, 20),
         }.items():  # fmt: skip
             set_(Engine.LOAD, reg, value)
         sum_code = integer(0, (1 << weight_planes) - 1)
@@ -69,6 +69,7 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             set_(Engine.STORE, reg, value)
         column_tiles = min(2, config.ladder_depth // config.columns)
         emit(Instruction(op=Op.LOADP, base=0, count=column_tiles * config.columns))
+        set_(Engine.LOAD, LoadReg.WGT, per_lanes * integer(0, 20))
         emit(Instruction(op=Op.LOADW, base=0))
         second = config.column_depth // 2
         emit(Instruction(op=Op.LOADW, base=second))
