@@ -4,10 +4,17 @@ import time
 
 import serial
 
+try:
+    from termios import error as _TerminalError  # pyserial lets it through when a port goes away
+except ImportError:  # Windows
+    _TerminalError = OSError
+
 from .protocol import LinkError
 from .transport import Transport
 
 __all__ = ["SerialTransport"]
+
+_FAILURES = (serial.SerialException, OSError, _TerminalError)
 
 
 class SerialTransport(Transport):
@@ -28,7 +35,7 @@ class SerialTransport(Transport):
         self.quiet = quiet
         try:
             self._serial = serial.serial_for_url(port, baudrate=baud, timeout=0, write_timeout=10)
-        except (serial.SerialException, ValueError, OSError) as error:
+        except (*_FAILURES, ValueError) as error:
             raise LinkError(
                 f"cannot open serial port {port!r} at {baud} baud: {_reason(error)}; check its name, the cable and "
                 "your right to open it"
@@ -39,7 +46,7 @@ class SerialTransport(Transport):
             self._serial.reset_input_buffer()
             self._serial.write(data)
             self._serial.flush()
-        except (serial.SerialException, OSError) as error:
+        except _FAILURES as error:
             raise self._lost(error) from error
 
     def read(self, count: int, timeout: float) -> bytes:
@@ -52,7 +59,7 @@ class SerialTransport(Transport):
                 if not data:
                     break
                 taken += data
-        except (serial.SerialException, OSError) as error:
+        except _FAILURES as error:
             raise self._lost(error) from error
         return bytes(taken)
 
@@ -69,4 +76,5 @@ class SerialTransport(Transport):
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = getattr(error, "strerror", None) or str(error.args[-1] if error.args else "")
+    return text.splitlines()[0] if text else type(error).__name__

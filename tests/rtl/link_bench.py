@@ -32,6 +32,13 @@ class StubEngine(wiring.Component):
     bits as `cycles`.
     """
 
+    start: Signal
+    entry: Signal
+    abort: Signal
+    busy: Signal
+    error: Signal
+    cycles: Signal
+    mem: Any
     hold: Signal
 
     def __init__(self, config: Config) -> None:
@@ -48,7 +55,7 @@ class StubEngine(wiring.Component):
         m = Module()
         left, entry = Signal(4), Signal(20)
         word = Signal(self.config.mem_width)
-        mem: Any = self.mem
+        mem = self.mem
         m.d.comb += mem.wdata.eq(~word)
         with m.FSM():
             with m.State("IDLE"):
@@ -115,7 +122,8 @@ class LinkBench:
         self._cycle = self._quiet = self._line_errors = 0
         self._reset = False
         top = Module()
-        top.domains.sync = self._domain = ClockDomain("sync")
+        self._domain: Any = ClockDomain("sync")
+        top.domains.sync = self._domain
         top.submodules.dut = self.dut
         self._simulator = Simulator(top)
         self._simulator.add_clock(_PERIOD)

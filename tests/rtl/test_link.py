@@ -51,8 +51,8 @@ class Pair:
         assert body is not None
         return reply, body
 
-    def result(self, command: int, **fields: int) -> Result:
-        return self.ask(command, **fields)[0].result
+    def result(self, command: int, *, last: int = 0, argument: int = 0) -> Result:
+        return self.ask(command, last=last, argument=argument)[0].result
 
     def words(self, count: int) -> bytes:
         return self.random.randbytes(count * self.config.mem_width // 8)
