@@ -110,7 +110,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
         _inside(reg[LoadReg.IY], kh, reg[LoadReg.H]), _inside(reg[LoadReg.IX], pixels, reg[LoadReg.W])
     )  # fmt: skip
     inside = (y_first <= ky) & (ky < y_end) & (x_first <= px) & (px < x_end) & (m + u >= 0)
-    plane_stride = reg[LoadReg.PLANE_STEP] + (kh - 1) * reg[LoadReg.ROW_STRIDE]
+    plane_stride = (reg[LoadReg.PLANE_STEP] + (kh - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
     offset = (m - valid) * plane_stride + ky * reg[LoadReg.ROW_STRIDE] + (px * units + u) * unit_chunks
     fixed = (m == 0) & (valid == 1) & inside
     offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * unit_chunks, offset)[inside]

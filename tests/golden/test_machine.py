@@ -45,7 +45,7 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
     """Row buffers bits [row, depth, plane, lane] after LOADA, unit by unit."""
     unit = config.chunk << reg[LoadReg.UNIT_LOG2]
     per_word = config.lanes // unit
-    plane_stride = reg[LoadReg.PLANE_STEP] + (reg[LoadReg.KH] - 1) * reg[LoadReg.ROW_STRIDE]
+    plane_stride = (reg[LoadReg.PLANE_STEP] + (reg[LoadReg.KH] - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
     for r in range(rows):
         for m in range(-(-reg[LoadReg.PLANES] // config.planes) * config.planes):
             i = 0
@@ -64,7 +64,7 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
                             address += (px * reg[LoadReg.UNITS] + u) << reg[LoadReg.UNIT_LOG2]
                             if reg[LoadReg.VALID] and m == 0:
                                 address = reg[LoadReg.VALID_ADDR] + (u << reg[LoadReg.UNIT_LOG2])
-                            value = memory_bits[address * config.chunk :][:unit]
+                            value = memory_bits[address % (1 << 21) * config.chunk :][:unit]
                         place = base + m // config.planes * reg[LoadReg.WORDS] + i // per_word
                         lane = i % per_word * unit
                         buffers[r, place, m % config.planes, lane : lane + unit] = value
@@ -239,7 +239,10 @@ def test_loadw_and_loadp_advance():
     lane_bytes = config.lanes // 8
     words = m.memory[400 : 400 + 2 * 3 * config.columns * lane_bytes].reshape(2, config.columns, 3, lane_bytes)
     assert np.array_equal(m._columns[:, 5:8], words[0]) and np.array_equal(m._columns[:, 8:11], words[1])
-    assert m._reg[Engine.LOAD][LoadReg.WGT] == start + 6 * config.columns * config.chunks_per_lanes + 2 * config.ladder_words * 32 // config.chunk
+    assert (
+        m._reg[Engine.LOAD][LoadReg.WGT]
+        == start + 6 * config.columns * config.chunks_per_lanes + 2 * config.ladder_words * 32 // config.chunk
+    )
 
 
 def test_repeat_nested():
