@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
-from .pe import PE, Control
+from .pe import PE, Control, pe_latency
+from .primitives.family import family_of
 
 __all__ = ["Array", "delay_line"]
 
@@ -26,7 +27,14 @@ class Array(wiring.Component):
     PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`, column
     c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
     Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
-    (skew: `Config.skew`); `shift` moves row r + 1 to row r.
+    (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`; `shift` moves row r + 1
+    to row r.
+
+    Parameters
+    ----------
+    config : Config
+    family : str or None
+        Structure of the PEs, see `PE`; operands are recoded for it. None: that of the platform.
 
     Members
     -------
@@ -41,8 +49,9 @@ class Array(wiring.Component):
         Pulses in the first cycle in which all results of a tile stand in the drain registers.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, family: str | None = None):
         self.config = config
+        self.family = family
         super().__init__(
             {
                 "a": In(config.planes * config.lanes).array(config.rows),
@@ -59,9 +68,12 @@ class Array(wiring.Component):
         m = Module()
         config = self.config
         rows, columns, hop = config.rows, config.columns, config.hop
-        latency = config.pop_latency
+        family = self.family or family_of(platform)
+        latency = pe_latency(config, family)
 
+        # `ready` comes at the time of the slowest family, so that programs take the same cycles on all.
         controls = delay_line(m, self.control, latency + 3 + config.skew, "control")
+        ready = delay_line(m, controls[-1].drain, config.pop_latency - latency, "ready")[-1]
         sum_weights = delay_line(m, self.sum_weight, config.skew, "sum_weight", reset_less=True)
         a = [delay_line(m, self.a[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
         w = [delay_line(m, self.w[c], (rows - 1) // hop, f"w{c}", reset_less=True) for c in range(columns)]
@@ -70,7 +82,7 @@ class Array(wiring.Component):
         for r in reversed(range(rows)):
             for c in range(columns + 1):
                 skew = r // hop + c // hop
-                m.submodules[f"pe_{r}_{c}"] = pe = PE(config)
+                m.submodules[f"pe_{r}_{c}"] = pe = PE(config, family)
                 weight = w[c][r // hop] if c < columns else sum_weights[skew].replicate(config.lanes)
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
@@ -82,5 +94,5 @@ class Array(wiring.Component):
                     pe.above.eq(above[c]),
                 ]
                 above[c] = pe.o
-        m.d.comb += [self.o.eq(Cat(above)), self.ready.eq(controls[-1].drain)]
+        m.d.comb += [self.o.eq(Cat(above)), self.ready.eq(ready)]
         return m

@@ -14,6 +14,7 @@ from .loader import Loader
 from .memory import MemorySignature
 from .primitives.ram import BlockRam
 from .queue import Queue
+from .recode import recode
 from .store import Store
 
 __all__ = ["Engine", "WATCHDOG_CYCLES"]
@@ -28,6 +29,12 @@ class Engine(wiring.Component):
     """Runs a program that stands in main memory.
 
     The main memory port belongs to the engine while `busy`; in it, store goes before loader, loader before fetch.
+
+    Parameters
+    ----------
+    config : Config
+    family : str or None
+        Structure of the array, see `PE`; None: that of the platform.
 
     Members
     -------
@@ -45,8 +52,9 @@ class Engine(wiring.Component):
         Trace of the drain: one row of a tile, sum column highest, in the first cycle in which the store engine takes it.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, family: str | None = None):
         self.config = config
+        self.family = family
         super().__init__(
             {
                 "start": In(1),
@@ -71,7 +79,7 @@ class Engine(wiring.Component):
         m.submodules.fetch = reset(fetch := Fetch(config))
         m.submodules.loader = reset(loader := Loader(config))
         m.submodules.execute = reset(execute := Execute(config))
-        m.submodules.array = reset(array := Array(config))
+        m.submodules.array = reset(array := Array(config, self.family))
         m.submodules.store = reset(store := Store(config))
         queues = [Queue(32, config.queue_depth) for _ in Unit]
         for unit, queue, target in zip(Unit, queues, (loader, execute, store), strict=True):
@@ -98,6 +106,9 @@ class Engine(wiring.Component):
         # --- array, buffers, drain -----------------------------------------------------------------
         a_addresses = delay_line(m, Cat(execute.read, execute.a_address), config.skew, "a_address", reset_less=True)
         w_addresses = delay_line(m, Cat(execute.read, execute.w_address), config.skew, "w_address", reset_less=True)
+        # Operands enter the buffers in the form that the PEs of the family take.
+        lane_word = Signal(config.lanes)
+        m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
         for r in range(config.rows):
             m.submodules[f"row_buffer_{r}"] = buffer = BlockRam(
                 width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk
@@ -106,7 +117,7 @@ class Engine(wiring.Component):
                 Cat(buffer.read, buffer.read_address).eq(a_addresses[r // config.hop]),
                 buffer.write.eq(loader.row[r].enable),
                 buffer.write_address.eq(loader.row[r].address),
-                buffer.write_data.eq(loader.wdata[: config.lanes].replicate(config.planes)),
+                buffer.write_data.eq(lane_word.replicate(config.planes)),
                 array.a[r].eq(buffer.read_data),
             ]
         for c in range(config.columns):
@@ -115,7 +126,7 @@ class Engine(wiring.Component):
                 Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop]),
                 buffer.write.eq(loader.column_enable[c]),
                 buffer.write_address.eq(loader.column_address),
-                buffer.write_data.eq(loader.wdata),
+                buffer.write_data.eq(lane_word),
                 array.w[c].eq(buffer.read_data),
             ]
         line_words = config.line_words

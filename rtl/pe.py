@@ -1,28 +1,28 @@
 """Processing element: popcount, two-level shift-accumulate, drain register."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .accumulator import Accumulator
+from .accumulator_ice40 import Ice40Accumulator
 from .config import Config
+from .control import Control
 from .popcount import Popcount
+from .popcount_parity import ParityPopcount
+from .primitives.family import family_of
+from .recode import uses_parity
 
-__all__ = ["PE", "Control"]
+__all__ = ["PE", "Control", "pe_latency"]
 
 
-class Control(data.Struct):
-    """What a PE does with the popcount of one word. All zero: nothing."""
+def _popcount(config: Config, family: str) -> type[Popcount] | type[ParityPopcount]:
+    return ParityPopcount if uses_parity(config, family) else Popcount
 
-    valid: 1
-    """The popcount counts."""
-    first: 1
-    """First word of a run: the run accumulator starts anew (at zero if not valid)."""
-    last: 1
-    """Last word of a run: result <- 2 * result + run."""
-    fresh: 1
-    """With last: the first run of a tile, result <- run."""
-    drain: 1
-    """With last: the last run of a tile, the result goes to the drain register."""
+
+def pe_latency(config: Config, family: str) -> int:
+    """Cycles from the operands at a PE of the family to their popcount; `config.pop_latency` at most."""
+    return _popcount(config, family).latency(config)
 
 
 class PE(wiring.Component):
@@ -30,9 +30,20 @@ class PE(wiring.Component):
 
     One word per cycle, no flow control. The three control inputs are the same control word at its three stages, so that
     the array keeps one delay line for all PEs: `c_run` belongs to the popcount that leaves the tree in this cycle, that
-    is `pop_latency` cycles after its operands, `c_result` comes one and `c_drain` two cycles later. The drain register
+    is `pe_latency` cycles after its operands, `c_result` comes one and `c_drain` two cycles later. The drain register
     holds the tile's result one cycle after `c_drain`; `shift` replaces it by the one of the row above.
-    Nothing has a reset: a run starts with `first`, a tile with `fresh`.
+    Nothing has a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word
+    of the tile before.
+
+    The structure depends on the family of the fabric, the function does not, but for the operands: they are what
+    `recode.recode` makes of a word for that family. Vendor cells appear only on a platform of the family; elsewhere the
+    same structure is made of equations.
+
+    Parameters
+    ----------
+    config : Config
+    family : str or None
+        One of `primitives.family.FAMILIES`; None: that of the platform.
 
     Members
     -------
@@ -47,8 +58,9 @@ class PE(wiring.Component):
         The drain register.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, family: str | None = None):
         self.config = config
+        self.family = family
         super().__init__(
             {
                 "a": In(config.planes * config.lanes),
@@ -65,22 +77,21 @@ class PE(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.popcount = popcount = Popcount(config)
-        m.d.comb += [popcount.a.eq(self.a), popcount.w.eq(self.w)]
-
-        run = Signal(config.run_width, reset_less=True)
-        with m.If(self.c_run.first):
-            m.d.sync += run.eq(Mux(self.c_run.valid, popcount.o, 0))
-        with m.Elif(self.c_run.valid):
-            m.d.sync += run.eq(run + popcount.o)
-
-        result = Signal(config.acc_width, reset_less=True)
-        with m.If(self.c_result.last):
-            m.d.sync += result.eq(Mux(self.c_result.fresh, 0, result << 1) + run)
-
+        family = self.family or family_of(platform)
+        m.submodules.popcount = popcount = _popcount(config, family)(config)
+        accumulate = Ice40Accumulator if family == "ice40" else Accumulator
+        m.submodules.accumulator = accumulator = accumulate(config, len(popcount.o))
+        m.d.comb += [
+            popcount.a.eq(self.a),
+            popcount.w.eq(self.w),
+            accumulator.pop.eq(popcount.o),
+            accumulator.carry.eq(popcount.carry),
+            accumulator.c_run.eq(self.c_run),
+            accumulator.c_result.eq(self.c_result),
+        ]
         drain = Signal(config.acc_width, reset_less=True)
         with m.If(self.c_drain.drain):
-            m.d.sync += drain.eq(result)
+            m.d.sync += drain.eq(accumulator.result)
         with m.Elif(self.shift):
             m.d.sync += drain.eq(self.above)
         m.d.comb += self.o.eq(drain)

@@ -15,7 +15,9 @@ _FAN_IN = 4
 
 
 class Popcount(wiring.Component):
-    """Weighted popcount ``sum over planes v of 2**v * popcount(xnor(a[v], w))``.
+    """Weighted popcount ``sum over planes v of 2**v * popcount(xnor(a[v], w))``, as `o + carry`.
+
+    Every family's popcount has these members and this function, of operands as `recode.recode` leaves them.
 
     One word per cycle, no flow control; `LATENCY` cycles from operands to sum. Registers have no reset: what comes out
     depends only on what went in `LATENCY` cycles before.
@@ -32,14 +34,26 @@ class Popcount(wiring.Component):
     w : In(lanes)
         Weight plane.
     o : Out
-        The sum, 0..lanes * (2**planes - 1).
+    carry : Out(1)
+        Here o is the whole sum, 0..lanes * (2**planes - 1), and carry is 0.
     """
 
     def __init__(self, config: Config):
         self.config = config
-        self.LATENCY = config.pop_latency
+        self.LATENCY = self.latency(config)
         self.width = (config.lanes * ((1 << config.planes) - 1)).bit_length()
-        super().__init__({"a": In(config.planes * config.lanes), "w": In(config.lanes), "o": Out(self.width)})
+        super().__init__(
+            {
+                "a": In(config.planes * config.lanes),
+                "w": In(config.lanes),
+                "o": Out(self.width),
+                "carry": Out(1),
+            }
+        )
+
+    @staticmethod
+    def latency(config: Config) -> int:
+        return config.pop_latency
 
     def elaborate(self, platform):
         m = Module()

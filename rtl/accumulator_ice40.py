@@ -1,0 +1,70 @@
+"""Run accumulator and Horner register on iCE40: one logic cell per bit, one more in all."""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .control import Control
+from .primitives.ice40 import CarryChain
+
+__all__ = ["Ice40Accumulator"]
+
+
+class Ice40Accumulator(wiring.Component):
+    """Two-level shift-accumulate of `o + carry` of a popcount; members as in `accumulator.Accumulator`.
+
+    A cell's LUT can take the popcount instead of the sum when a run starts, but its carry cannot, so on that word the
+    `carry` of the popcount has no place to go. It is always added one word later: to the next word of the run, or, behind
+    the last one, to the Horner register, whose lowest bit has no other operand (2 * result is even).
+
+    The Horner register is cleared while the first run of a tile is summed. So that run must start at least two cycles
+    behind the last word of the tile before, which the execute engine's start cycle sees to.
+    """
+
+    def __init__(self, config: Config, width: int):
+        self.config = config
+        super().__init__(
+            {
+                "pop": In(width),
+                "carry": In(1),
+                "c_run": In(Control),
+                "c_result": In(Control),
+                "result": Out(config.acc_width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        run = Signal(config.run_width, reset_less=True)
+        late = Signal(reset_less=True)
+        result = Signal(config.acc_width, reset_less=True)
+        m.d.comb += self.result.eq(result)
+        word = Signal()
+        m.d.comb += word.eq(self.c_run.first | self.c_run.valid)
+
+        chain = CarryChain(m, platform, "run")
+        # The carry's register lives in the cell that puts it into the chain.
+        next_late = chain.bit(late, late, self.carry, lambda i0, i1, i2, ci: i0)
+        next_run = Cat(
+            chain.bit(bit, self.pop[k] if k < len(self.pop) else Const(0), self.c_run.first,
+                      lambda i0, i1, i2, ci: (i0 & i2) | (~i0 & (i1 ^ i2 ^ ci)))
+            for k, bit in enumerate(run)
+        )  # fmt: skip
+        with m.If(word):
+            m.d.sync += [run.eq(next_run), late.eq(next_late)]
+            with m.If(~self.c_run.valid):
+                m.d.sync += [run.eq(0), late.eq(0)]
+
+        chain = CarryChain(m, platform, "result")
+        next_result = Cat(
+            chain.bit(result[k - 1] if k else late, run[k] if k < len(run) else Const(0)) for k in range(len(result))
+        )
+        clear = Signal()
+        m.d.comb += clear.eq(word & self.c_run.fresh)
+        with m.If(clear):
+            m.d.sync += result.eq(0)
+        with m.Elif(self.c_result.last):
+            m.d.sync += result.eq(next_result)
+        return m

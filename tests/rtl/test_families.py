@@ -1,0 +1,25 @@
+"""The engine with the array of each family: same values, same cycles, same memory as the golden machine."""
+
+import pytest
+from test_engine import check
+
+from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.engine import Engine
+from dipole.sim.engine import open_simulator
+
+
+def ice40(config: Config) -> Engine:
+    return Engine(config, family="ice40")
+
+
+def ecp5(config: Config) -> Engine:
+    return Engine(config, family="ecp5")
+
+
+@pytest.mark.parametrize("name", ["test_tiny", "test_wide"])
+@pytest.mark.parametrize("component", [ice40, ecp5])
+def test_random_programs(name: str, component) -> None:
+    config = PRESETS[name]
+    with open_simulator(config, engine="verilator", component=component) as simulator:
+        for seed in range(2000, 2020):
+            check(config, simulator, seed)
