@@ -1,6 +1,6 @@
 """Fetch: reads instructions in order, loops, and hands each to the queue of its engine."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -74,6 +74,11 @@ class Fetch(wiring.Component):
             [port.payload.eq(word) for port in self.o],
         ]
 
+        # `back` counts from the REPEAT itself, pc stands behind it: pc - 1 - back = pc + ~back.
+        jump = Signal()
+        next_pc = Signal.like(pc)
+        m.d.comb += next_pc.eq(pc + Mux(jump, Cat(~repeat.back, Const(-1, len(pc))), 1))
+
         with m.FSM():
             with m.State("idle"):
                 with m.If(self.start):
@@ -87,9 +92,10 @@ class Fetch(wiring.Component):
                 with m.If(self.grant):
                     m.next = "word"
             with m.State("word"):
-                m.d.sync += [word.eq(self.rdata.word_select(pc[:slots], 32)), pc.eq(pc + 1)]
+                m.d.sync += [word.eq(self.rdata.word_select(pc[:slots], 32)), pc.eq(next_pc)]
                 m.next = "dispatch"
             with m.State("dispatch"):
+                m.d.comb += jump.eq(1)
                 with m.Switch(opcode):
                     with m.Case(Op.SET, Op.ADD):
                         with m.Switch(field.engine):
@@ -111,8 +117,7 @@ class Fetch(wiring.Component):
                                 with m.If(counter == repeat.count):
                                     m.d.sync += counter.eq(0)
                                 with m.Else():
-                                    # `back` counts from the REPEAT itself; pc stands behind it.
-                                    m.d.sync += [counter.eq(counter + 1), pc.eq(pc - 1 - repeat.back)]
+                                    m.d.sync += [counter.eq(counter + 1), pc.eq(next_pc)]
                         m.next = "request"
                     with m.Case(Op.HALT):
                         with m.If(self.idle):
