@@ -2,8 +2,8 @@
 
 Fetch hands out instructions in order: a load that the loader is not ready to take blocks all engines, one that comes
 late starves the array. So a load of patches stands where, by a rough clock, the loader has finished the load before it,
-but not before the EXECs that still read its words and not behind the EXEC that needs it. Filters and ladders of the next
-layer (or of the next column tiles) are spread over the last tiles before them, where the loader has time.
+but not before the EXECs that still read its words and not behind the EXEC that needs it. Filters and ladders of the
+next layer (or of the next column tiles) are spread over the last tiles before them, where the loader has time.
 """
 
 import numpy as np

@@ -160,7 +160,8 @@ class Schedule:
         for n in range(0, size, config.columns):
             address = job.ladders + (first + n) * config.ladder_words
             fields = {"base": base + n, "count": config.columns}
-            self.tasks.append(Task(Op.LOADP, fields, moving=((LoadReg.WGT, address * 32 // job.low.config.chunk),), ahead=ahead))
+            moving = ((LoadReg.WGT, address * 32 // config.chunk),)
+            self.tasks.append(Task(Op.LOADP, fields, moving=moving, ahead=ahead))
 
     def _load_filters(self, job: LayerJob, first: int, count: int) -> list[int]:
         """Bring the filters of whole column tiles; returns their column buffer addresses."""

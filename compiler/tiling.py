@@ -16,6 +16,7 @@ __all__ = ["Tiling", "check_fields", "choose_tiling", "output_column_tiles"]
 
 
 _MAX_TILES = 64  # field `tile` of STORE
+_FETCH = 3  # cycles per instruction
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,23 +86,29 @@ def output_column_tiles(low: Lowered) -> int:
 
 
 def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int) -> int:
-    """Cycles of a layer: per tile the slowest of loader, execute, store, memory port and fetch; filters of each group."""
+    """Cycles of a layer with `resident` column tiles at a time; `streamed`: cycles to load filters for each tile."""
     config, (height, width) = low.config, low.pooled_shape
-    across = -(-width // config.rows)
-    step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
+    planes = low.groups * config.planes
+    raw = low.layer.output_format is None
+    bits = 0 if raw else low.layer.output_format.bits
     rows = min(config.rows, width)
-    pixels = low.kernel[1] + (rows - 1) * step
-    load = low.groups * config.planes * low.kernel[0] * pixels * low.units + 2
-    execute = low.groups * low.weight_format.bits * words + 2
-    store = rows * config.columns // config.ladders + 4
+    spots = height * -(-width // config.rows) * _positions(low)
+    step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
+    units = low.kernel[0] * (low.kernel[1] + (rows - 1) * step) * low.units
+    # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
+    fetched = 4 + 2 * resident
+    written = rows * (config.columns if raw else bits) * resident / _positions(low)
+    load = planes * (units + 1) + 4 + streamed * resident + written + fetched
+    execute = resident * (low.groups * low.weight_format.bits * words + 1)
+    interval = config.columns if raw else max(config.columns // config.ladders, bits)
+    store = resident * (max(rows * interval, 10) + 1)
+    per_spot = max(load, execute, store, _FETCH * fetched)
+    # Filters: hidden behind the work of the group before where both fit the column buffers.
     groups = -(-tiles // resident)
-    filters = config.columns * low.weight_format.bits * words + 2
-    spots = height * across * _positions(low)
-    per_spot = max(load + streamed * resident, resident * execute, resident * store)
-    hidden = 1 if groups == 1 or 2 * resident * low.weight_format.bits * words > config.column_depth else 0
-    once = tiles * filters
-    loads_apart = load if spots > 1 else 0
-    return groups * (spots * per_spot + loads_apart) + (once if hidden else max(0, once - groups * spots * per_spot))
+    filters = tiles * (config.columns * low.weight_format.bits * words + 2)
+    alone = groups == 1 or 2 * resident * low.weight_format.bits * words > config.column_depth
+    work = groups * spots * per_spot + (groups * load if spots > 1 else 0)
+    return int(work + (filters if alone else max(filters // groups, filters - work)))
 
 
 def choose_tiling(low: Lowered) -> Tiling:
@@ -119,7 +126,8 @@ def choose_tiling(low: Lowered) -> Tiling:
         fit = config.row_depth // slot
         slots = 2 * positions if fit >= 2 * positions else positions if fit >= positions else min(fit, 2)
         tile_words = k_planes * words
-        counts = {min(most, max(1, config.column_depth // tile_words // n)) for n in (1, 2)}
+        limits = {min(most, max(1, config.column_depth // tile_words // n)) for n in (1, 2)}
+        counts = {-(-tiles // -(-tiles // limit)) for limit in limits}  # groups of equal size
         cycles, resident = min((_estimate(low, tiles, n, words, 0), -n) for n in counts)
         return Tiling(
             segments=[whole], words=[words], lanes=low.lanes([whole]), split=False, row_slots=slots, slot_words=slot,
@@ -145,6 +153,7 @@ def choose_tiling(low: Lowered) -> Tiling:
         )
     tile_words = k_planes * total + gaps
     resident = min(most, config.column_depth // tile_words)
+    resident = resident and -(-tiles // -(-tiles // resident))
     column_slots = 0 if resident else config.column_depth // largest
     streamed = 0 if resident else config.columns * groups * k_planes * total
     cycles = _estimate(low, tiles, resident or most, total, streamed)
