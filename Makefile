@@ -17,7 +17,6 @@ help:
 	@echo "make test       lint, types and the quick tests"
 	@echo "make test-slow  the long tests, formal proofs among them"
 	@echo "make test-train the tests of dipole train; installs PyTorch first"
-	@echo "make test-train the tests of training; installs PyTorch first"
 	@echo "make lint       ruff: rules and format       make types   pyright"
 	@echo "make format     ruff: mend what it can       make clean   all that was made, .venv included"
 
@@ -44,13 +43,6 @@ test-slow: $(INSTALLED)
 test-train: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,train]'
 	$(BIN)/pytest -n $(JOBS) -m train
-
-# PyPI's PyTorch for Linux brings gigabytes of CUDA along; this index has it for CPUs alone.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-
-test-train: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_INDEX) --editable '.[dev,train]'
-	$(BIN)/pytest -n $(JOBS) -m "train and not board" tests/train
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
