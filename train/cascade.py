@@ -53,8 +53,8 @@ def _rescale(layer: QuantConv2d | QuantLinear, norm: nn.Module | None) -> None:
 def rescale(network: QuantNetwork) -> None:
     """Divide the latent weights of each layer by `best_scale` for its bits; the factor goes into what follows."""
     with torch.no_grad():
-        for block in network.blocks:
-            _rescale(block["layer"], block["norm"])  # type: ignore[index]
+        for block in network.hidden:
+            _rescale(block.layer, block.norm)
         _rescale(network.last, None)
 
 

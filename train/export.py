@@ -88,8 +88,8 @@ def to_qonnx(
     if spec.architecture == "mlp" and not flat:
         x, flat = graph.add("Flatten", [x], "flat", axis=1), True
 
-    for index, block in enumerate(network.blocks):
-        layer, norm = block["layer"], block["norm"]  # type: ignore[index]
+    for index, block in enumerate(network.hidden):
+        layer, norm = block.layer, block.norm
         bits, act = precision.weights[index], precision.activations[index]
         assert bits is not None and act is not None
         base = f"layer{index + 1}"

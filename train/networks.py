@@ -9,14 +9,24 @@ from torch import Tensor, nn
 from .layers import InputQuantizer, QuantActivation, QuantConv2d, QuantLinear
 from .spec import NetworkSpec
 
-__all__ = ["QuantNetwork", "build"]
+__all__ = ["Block", "QuantNetwork", "build"]
+
+
+class Block(nn.Module):
+    """One hidden layer: layer - BatchNorm - activation."""
+
+    def __init__(
+        self, layer: QuantConv2d | QuantLinear, norm: nn.BatchNorm1d | nn.BatchNorm2d, act: QuantActivation
+    ) -> None:
+        super().__init__()
+        self.layer, self.norm, self.act = layer, norm, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.layer(x)))
 
 
 class QuantNetwork(nn.Module):
-    """Input quantizer, hidden blocks of layer - BatchNorm - activation (- pool), and a dense layer with gain and bias.
-
-    `spec` says what it is; `blocks` holds a ModuleDict for each hidden layer with the keys `layer`, `norm`, `act`.
-    """
+    """Input quantizer, hidden blocks with a max pool where `spec` says so, and a dense layer with gain and bias."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -38,9 +48,14 @@ class QuantNetwork(nn.Module):
                 norm = nn.BatchNorm1d(width)
                 size = (width,)
             act = QuantActivation(precision.activations[index], precision.kind)
-            self.blocks.append(nn.ModuleDict({"layer": layer, "norm": norm, "act": act}))
+            self.blocks.append(Block(layer, norm, act))
         self.last = QuantLinear(prod(size), spec.classes, bits=precision.weights[-1], gain=True)
         self.pool = nn.MaxPool2d(2)
+
+    @property
+    def hidden(self) -> list[Block]:
+        """The hidden layers in order."""
+        return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores [batch, classes] of inputs [batch, *input_shape] with values 0..1."""
@@ -48,7 +63,7 @@ class QuantNetwork(nn.Module):
         if self.spec.architecture == "mlp":
             x = x.flatten(1)
         for block, pooled in zip(self.blocks, self.spec.pools, strict=True):
-            x = block["act"](block["norm"](block["layer"](x)))  # type: ignore[index]
+            x = block(x)
             if pooled:
                 x = self.pool(x)
         return self.last(x.flatten(1))

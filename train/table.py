@@ -89,9 +89,7 @@ def _row(found: Measurements, case: Case, data: Any) -> str:
         figures = ["-"] * (2 + len(CONFIGS))
     else:
         cycles = found.content["cycles"].get(case.key, {})
-        figures = [f"{n:,}" for n in work(case.spec(data))] + [
-            f"{cycles[c]:,}" if c in cycles else "-" for c in CONFIGS
-        ]
+        figures = [f"{n:,}" for n in work(case.spec(data))] + [_cycles_text(cycles.get(name)) for name in CONFIGS]
     cells = [_KIND_TEXT[case.kind], _bits(case.weights), _bits(case.activations), accuracy, *figures]
     return "| " + " | ".join(cells) + " |"
 
@@ -146,7 +144,8 @@ def plot(found: Measurements, path: Path) -> None:
         panel.set(title=network, xlabel=f"cycles per image, {CONFIGS[0]}", ylabel="accuracy on the test images, %")
         panel.set_xscale("log")
         panel.grid(True, alpha=0.3)
-        panel.legend(fontsize=8)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8)
     figure.suptitle("Accuracy against cycles; labels are weight / activation bits")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
