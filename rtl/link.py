@@ -120,10 +120,18 @@ class Link(wiring.Component):
         m.submodules.crc = crc = Crc32()
         listening = Signal()  # within a frame, or dropping bytes after an error
         take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
+        checking = Signal()  # the byte moving out is of the check sum itself
+        # A register in front of the check sum: it is complete two cycles after its last byte has moved.
+        summed, summed_valid = Signal(8), Signal()
+        m.d.sync += [
+            summed.eq(Mux(listening, self.i.payload, self.o.payload)),
+            summed_valid.eq(Mux(listening, take, give & ~checking)),
+        ]
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
-            crc.data.eq(Mux(listening, self.i.payload, self.o.payload)),
-            crc.valid.eq(Mux(listening, take, give)),
+            crc.data.eq(summed),
+            crc.valid.eq(summed_valid | (give & checking)),
+            crc.feed_back.eq(checking),
         ]
 
         # --- memory port -----------------------------------------------------------------------------
@@ -143,6 +151,17 @@ class Link(wiring.Component):
         silence = Signal(range(self.gap + 1))
         silent = silence[-1]
         m.d.sync += silence.eq(Mux(take | ~listening, 0, silence + 1))
+
+        # --- comparisons, registered because the paths behind them are long ---------------------------
+        good, out_of_range, other_version, other_config = Signal(), Signal(), Signal(), Signal()
+        memory_command = op.matches(Command.READ, Command.WRITE, Command.LOAD_END)
+        argument_high = argument[address_bits:].any() & (op != Command.LOAD_END)
+        m.d.sync += [
+            good.eq(crc.match),
+            out_of_range.eq(memory_command & (last_high | argument_high)),
+            other_version.eq(last_high | (last != PROGRAM_VERSION)),
+            other_config.eq(argument != config.hash32),
+        ]
 
         def listen(*, broken: bool) -> None:
             """Take bytes; at silence answer, where a frame is `broken` by it as TRUNCATED."""
@@ -174,7 +193,13 @@ class Link(wiring.Component):
                         high = argument[8 + address_bits :].any()
                         m.d.sync += Cat(op, tag, last, last_high).eq(Cat(argument[: 8 + address_bits], high))
                     with m.If(step == 11):
-                        m.next = "CHECK"
+                        m.next = "SETTLE"
+
+            with m.State("SETTLE"):  # the check sum gets its last byte
+                m.next = "COMPARE"
+
+            with m.State("COMPARE"):  # the comparisons get the check sum
+                m.next = "CHECK"
 
             with m.State("CHECK"):
                 m.d.comb += crc.start.eq(1)
@@ -182,9 +207,7 @@ class Link(wiring.Component):
                 m.next = "REPLY"
                 with m.If(~in_data):
                     m.d.sync += address.eq(Mux(op == Command.LOAD_END, 0, argument))
-                memory_command = op.matches(Command.READ, Command.WRITE, Command.LOAD_END)
-                argument_high = argument[address_bits:].any() & (op != Command.LOAD_END)
-                with m.If(~crc.match):
+                with m.If(~good):
                     with m.If(in_data & (op == Command.LOAD_END)):
                         refuse(Result.IMAGE_CRC)
                     with m.Else():
@@ -196,16 +219,16 @@ class Link(wiring.Component):
                     refuse(Result.COMMAND)
                 with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
                     refuse(Result.BUSY)
-                with m.Elif(memory_command & (last_high | argument_high)):
+                with m.Elif(out_of_range):
                     refuse(Result.RANGE)
                 with m.Else(), m.Switch(op):
                     with m.Case(Command.WRITE):
                         m.next = "DATA"
                     with m.Case(Command.LOAD_BEGIN):
                         m.d.sync += [valid.eq(0), accepted.eq(0)]
-                        with m.If(last_high | (last != PROGRAM_VERSION)):
+                        with m.If(other_version):
                             refuse(Result.VERSION)
-                        with m.Elif(argument != config.hash32):
+                        with m.Elif(other_config):
                             refuse(Result.OTHER_CONFIG)
                         with m.Else():
                             m.d.sync += accepted.eq(1)
@@ -241,11 +264,12 @@ class Link(wiring.Component):
                     give.eq(self.o.ready),
                     load.eq(step < 4),
                     shift.eq(give & (step >= 4)),
-                    crc.feed_back.eq(step[3]),
+                    checking.eq(step[3]),
+                    crc.start.eq(step < 2),  # the byte of step 0 reaches the check sum in step 1
                 ]
                 with m.Switch(step):
                     with m.Case(0):
-                        m.d.comb += [self.o.payload.eq(REPLY_SYNC), crc.start.eq(1)]
+                        m.d.comb += self.o.payload.eq(REPLY_SYNC)
                     with m.Case(1):
                         m.d.comb += self.o.payload.eq(Cat(status, tag))
                     with m.Case(2):
@@ -258,12 +282,17 @@ class Link(wiring.Component):
                         m.d.comb += self.o.payload.eq(crc.crc)
                 with m.If(give):
                     m.d.sync += step.eq(step + 1)
+                    with m.If(step == 7):
+                        m.next = "PAUSE"
                     with m.If(step == 11):
                         m.d.comb += crc.start.eq(1)
                         m.d.sync += step.eq(0)
                         m.next = "HUNT"
                         with m.If((op == Command.READ) & (status == Result.OK) & ~final):
                             m.next = "FETCH"
+
+            with m.State("PAUSE"):  # the check sum gets its last byte
+                m.next = "REPLY"
 
             with m.State("FETCH"):
                 m.d.comb += fetch.eq(1)
@@ -285,12 +314,12 @@ class Link(wiring.Component):
                             m.next = "EXPECTED"
                             with m.If(op == Command.READ):
                                 m.d.sync += step.eq(8)
-                                m.next = "REPLY"
+                                m.next = "PAUSE"
 
             with m.State("EXPECTED"):  # the image's check sum, which the argument holds
                 m.d.comb += [self.o.payload.eq(argument), give.eq(1), shift.eq(1)]
                 m.d.sync += step.eq(step + 1)
                 with m.If(step == 3):
-                    m.next = "CHECK"
+                    m.next = "SETTLE"
 
         return m
