@@ -7,6 +7,7 @@ predicts the cycles of the same instruction stream.
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -39,13 +40,40 @@ class _Stop(Exception):
         self.status = status
 
 
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where the bits of codes go: one entry per byte, of less than 8 bits where granules are that small."""
+
+    byte: np.ndarray
+    shift: np.ndarray
+    mask: np.ndarray
+    end: int
+    """Bits up to the last one written."""
+    parts: list[slice]
+    """Entries that can be written together, as no two share a byte."""
+
+    @classmethod
+    def of(cls, bit: np.ndarray, count: int) -> "_Places":
+        """`count` bits at each bit address of main memory."""
+        byte = ((bit >> 3)[..., None] + np.arange(max(count // 8, 1))).ravel()
+        shift = (np.repeat(bit.ravel(), max(count // 8, 1)) & 7).astype(np.uint8)
+        mask = (((1 << min(count, 8)) - 1) << shift.astype(int)).astype(np.uint8)
+        apart = len(np.unique(byte)) == len(byte)
+        parts = [slice(None)] if apart else [slice(n, n + 1) for n in range(len(byte))]
+        return cls(byte, shift, mask, int(bit.max()) + count, parts)
+
+
 class Machine:
-    """One accelerator with its main memory.
+    """One accelerator with its main memory, or several that run the same program on different images.
+
+    Control does not depend on data, so many images together take little longer than one.
 
     Parameters
     ----------
     config : Config
         Sizes of the accelerator.
+    images : int
+        Accelerators, each with a main memory of its own.
 
     Attributes
     ----------
@@ -55,20 +83,21 @@ class Machine:
         Instruction index at which it stopped (HALT, or the instruction with the error).
     drained : list of int64 [rows, columns + 1]
         Results S of every tile in the order in which the array drains them, the rows that its STORE asks for, the
-        activation-sum column last.
+        activation-sum column last; [images, rows, columns + 1] where there are several.
     on_done : callable (index, machine), optional
         Called at every DONE; index counts from 0. The memory then holds what the layer has written.
     """
 
-    def __init__(self, config: Sizes):
+    def __init__(self, config: Sizes, images: int = 1):
         self.config = config
+        self.images = images
         self._bytes = config.mem_depth * config.mem_width // 8
-        self._memory = np.zeros(self._bytes + 2, np.uint8)
-        self._memory[-1] = 0xFF
+        self._memory = np.zeros((images, self._bytes + 2), np.uint8)  # the constants of golden/loadmap.py at the end
+        self._memory[:, -1] = 0xFF
         self.on_done: Callable[[int, Machine], None] | None = None
         self._decoded: dict[int, Instruction] = {}
         self._maps: dict[tuple[object, ...], LoadMap] = {}
-        self._places: dict[tuple[int, ...], np.ndarray] = {}
+        self._places: dict[tuple[int, ...], _Places] = {}
         self._unpacked: dict[bytes, Ladders] = {}
         self.reset()
 
@@ -78,12 +107,13 @@ class Machine:
         """Buffers, registers and counters as after power-up; main memory stays."""
         config = self.config
         lane_bytes = config.lanes // 8
-        self._rows = np.full((config.rows, config.row_depth, config.planes, lane_bytes), _UNDEFINED, np.uint8)
+        row_buffers = (self.images, config.rows, config.row_depth, config.planes, lane_bytes)
+        self._rows = np.full(row_buffers, _UNDEFINED, np.uint8)
         self._columns = np.full((config.columns, config.column_depth, lane_bytes), _UNDEFINED, np.uint8)
         self._ladders = np.full((config.ladder_depth, config.ladder_words), 0xFFFFFFFF, np.uint32)
-        self._pool = np.full((config.rows, config.columns), 0xFF, np.uint8)
+        self._pool = np.full((self.images, config.rows, config.columns), _UNDEFINED, np.uint8)
         self._reg = {Engine.LOAD: [0] * 32, Engine.EXEC: [0] * 32, Engine.STORE: [0] * 32}
-        self._result = np.zeros((config.rows, config.columns + 1), np.int64)
+        self._result = np.zeros((self.images, config.rows, config.columns + 1), np.int64)
         self._run = np.zeros_like(self._result)
         self._waiting: deque[np.ndarray] = deque()
         self._a_codes: dict[tuple[int, ...], np.ndarray] = {}
@@ -96,24 +126,34 @@ class Machine:
 
     @property
     def memory(self) -> np.ndarray:
-        """Main memory as bytes, lowest first (a view)."""
-        return self._memory[: self._bytes]
+        """Main memory of the first image as bytes, lowest first (a view)."""
+        return self._memory[0, : self._bytes]
+
+    @property
+    def memories(self) -> np.ndarray:
+        """Main memories, uint8 [images, bytes] (a view)."""
+        return self._memory[:, : self._bytes]
 
     def load(self, image: bytes, address: int = 0) -> None:
-        """Write bytes into main memory from word `address` on."""
+        """Write bytes into all main memories from word `address` on."""
         start = address * self.config.mem_width // 8
         if start + len(image) > self._bytes:
             raise DipoleError(f"{len(image)} bytes at word {address} exceed main memory ({self._bytes} bytes)")
-        self._memory[start : start + len(image)] = np.frombuffer(image, np.uint8)
+        self._memory[:, start : start + len(image)] = np.frombuffer(image, np.uint8)
 
-    def write(self, address: int, words: list[int]) -> None:
-        """Write main memory words from `address` on."""
-        self.load(b"".join(int(word).to_bytes(self.config.mem_width // 8, "little") for word in words), address)
+    def write(self, address: int, words: list[int], image: int | None = None) -> None:
+        """Write main memory words from `address` on, of one image or of all."""
+        size = self.config.mem_width // 8
+        data = b"".join(int(word).to_bytes(size, "little") for word in words)
+        if image is None:
+            self.load(data, address)
+        else:
+            self.memories[image, address * size : address * size + len(data)] = np.frombuffer(data, np.uint8)
 
-    def read(self, address: int, count: int = 1) -> list[int]:
+    def read(self, address: int, count: int = 1, image: int = 0) -> list[int]:
         """`count` main memory words from `address` on."""
         size = self.config.mem_width // 8
-        data = self.memory[address * size : (address + count) * size].tobytes()
+        data = self.memories[image, address * size : (address + count) * size].tobytes()
         return [int.from_bytes(data[i : i + size], "little") for i in range(0, len(data), size)]
 
     def run(self, entry: int) -> Status:
@@ -179,20 +219,24 @@ class Machine:
         reads = plan.reads(reg[LoadReg.ACT])
         if reads.size and (int(reads.max()) + plan.unit_chunks) * chunk_bytes > self._bytes:
             raise _Stop(Status.ADDRESS)
-        self._rows.reshape(-1)[plan.target] = self._memory[plan.source(reads, chunk_bytes, self._bytes)]
+        source = plan.source(reads, chunk_bytes, self._bytes)
+        self._rows.reshape(self.images, -1)[:, plan.target] = self._memory[:, source]
         self._a_codes.clear()
 
-    def _take(self, start: int, count: int) -> np.ndarray:
-        """`count` bytes of main memory from byte `start` on."""
-        if start < 0 or start + count > self._bytes:
+    def _constants(self, start: int, count: int) -> np.ndarray:
+        """`count` bytes of main memory from byte `start` on: filters or ladders, the same for all images."""
+        if start + count > self._bytes:
             raise _Stop(Status.ADDRESS)
-        return self._memory[start : start + count]
+        data = self._memory[:, start : start + count]
+        if self.images > 1 and (data != data[0]).any():
+            raise DipoleError(f"images with different filters or ladders at byte {start}: run them one by one")
+        return data[0]
 
     def _loadw(self, i: Instruction) -> None:
         reg, config = self._reg[Engine.LOAD], self.config
         words = reg[LoadReg.WWORDS]
         shape = (config.columns, words, config.lanes // 8)
-        data = self._take(reg[LoadReg.WGT] * config.chunk // 8, int(np.prod(shape))).reshape(shape)
+        data = self._constants(reg[LoadReg.WGT] * config.chunk // 8, int(np.prod(shape))).reshape(shape)
         self._columns[:, (i.base + np.arange(words)) % config.column_depth] = data
         reg[LoadReg.WGT] = (reg[LoadReg.WGT] + config.columns * words * config.lanes // config.chunk) & _ADDRESS_MASK
         self._w_codes.clear()
@@ -200,22 +244,22 @@ class Machine:
     def _loadp(self, i: Instruction) -> None:
         reg, config = self._reg[Engine.LOAD], self.config
         size = config.ladder_words * 4
-        data = self._take(reg[LoadReg.WGT] * config.chunk // 8, i.count * size)
+        data = self._constants(reg[LoadReg.WGT] * config.chunk // 8, i.count * size)
         self._ladders[(i.base + np.arange(i.count)) % config.ladder_depth] = data.view("<u4").reshape(i.count, -1)
         self._tile_ladders.clear()
         reg[LoadReg.WGT] = (reg[LoadReg.WGT] + i.count * size * 8 // config.chunk) & _ADDRESS_MASK
 
     def _activations(self, start: int, words: int, groups: int) -> np.ndarray:
-        """Odd integers float64 [rows, words * lanes] of the patches whose lowest group is at `start`."""
+        """Odd integers float64 [images * rows, words * lanes] of the patches whose lowest group is at `start`."""
         codes = self._a_codes.get(key := (start, words, groups))
         if codes is None:
             config = self.config
             address = (start + np.arange(groups * words)) % config.row_depth
-            bits = np.unpackbits(self._rows[:, address], axis=-1, bitorder="little")
-            bits = bits.reshape(config.rows, groups, words, config.planes, config.lanes)
+            bits = np.unpackbits(self._rows[:, :, address], axis=-1, bitorder="little")
+            bits = bits.reshape(self.images * config.rows, groups, words, config.planes, config.lanes)
             weight = 2.0 ** np.arange(groups * config.planes).reshape(groups, config.planes)
             codes = 2 * np.einsum("rgtpl,gp->rtl", bits, weight) - (2.0 ** (groups * config.planes) - 1)
-            codes = self._a_codes[key] = codes.reshape(config.rows, -1)
+            codes = self._a_codes[key] = codes.reshape(len(codes), -1)
         return codes
 
     def _weights(self, start: int, words: int, planes: int, sum_code: int) -> np.ndarray:
@@ -243,7 +287,7 @@ class Machine:
             """Sum of 2^(i+j) * popcount over the lowest groups and planes: S = (D + N*A*B) / 2."""
             a = self._activations(lowest_a, words, groups)
             w = self._weights(lowest_w, words, planes, reg[ExecReg.SUM_CODE])
-            product = a @ w  # integers below 2^53: exact
+            product = (a @ w).reshape(self._result.shape)  # integers below 2^53: exact
             levels = ((1 << groups * config.planes) - 1) * ((1 << planes) - 1)
             return (product.astype(np.int64) + words * config.lanes * levels) >> 1
 
@@ -281,27 +325,29 @@ class Machine:
             raise _Stop(Status.STALL)
         reg, config = self._reg[Engine.STORE], self.config
         rows = min(i.rows, config.rows)
-        results = self._waiting.popleft()[:rows]
-        self.drained.append(results)
-        totals = results[:, :-1]
+        results = self._waiting.popleft()[:, :rows]
+        self.drained.append(results if self.images > 1 else results[0])
+        totals = results[..., :-1]
         if reg[StoreReg.SUM]:
-            totals = (totals + results[:, -1:]) & ((1 << config.acc_width) - 1)
+            totals = (totals + results[..., -1:]) & ((1 << config.acc_width) - 1)
         at = i.tile * config.columns
         if reg[StoreReg.RAW]:
             step = 32 // config.granule
             address = reg[StoreReg.DST] + np.arange(rows) * reg[StoreReg.PIXEL_STRIDE] + at * step
             for row, granules in enumerate(address & _ADDRESS_MASK):
-                first = int(granules) * config.granule // 8
-                self._take(first, 4 * config.columns)[:] = totals[row].astype("<u4").view(np.uint8)
+                first, count = int(granules) * config.granule // 8, 4 * config.columns
+                if first + count > self._bytes:
+                    raise _Stop(Status.ADDRESS)
+                self._memory[:, first : first + count] = totals[:, row].astype("<u4").view(np.uint8)
             return
         ladders = self._ladders_from(reg[StoreReg.LADDER] + at)
-        codes = ladders.codes(totals, reg[StoreReg.BITS], config.acc_width, axis=1)
+        codes = ladders.codes(totals, reg[StoreReg.BITS], config.acc_width, axis=2)
         if i.pool is not Pool.NONE:
             row = np.arange(rows)[:, None]
             codes = np.where((i.low <= row) & (row <= i.high), codes, 0).astype(np.uint8)
             if i.pool is not Pool.FIRST:
-                codes = np.maximum(codes, self._pool[:rows])
-            self._pool[:rows] = codes
+                codes = np.maximum(codes, self._pool[:, :rows])
+            self._pool[:, :rows] = codes
         if i.pool in (Pool.NONE, Pool.LAST):
             self._write_planes(codes, at // config.granule)
 
@@ -309,23 +355,22 @@ class Machine:
         reg, config = self._reg[Engine.STORE], self.config
         bits, count = reg[StoreReg.BITS], reg[StoreReg.GRANULES] * config.granule
         strides = (reg[StoreReg.DST], reg[StoreReg.PIXEL_STRIDE], reg[StoreReg.PLANE_STRIDE])
-        key = (len(codes), offset, bits, *strides)
-        places = self._places.get(key)
+        rows = codes.shape[1]
+        places = self._places.get(key := (rows, offset, bits, count, *strides))
         if places is None:
-            row, plane = np.arange(len(codes))[:, None], np.arange(bits)
-            address = reg[StoreReg.DST] + row * reg[StoreReg.PIXEL_STRIDE] + plane * reg[StoreReg.PLANE_STRIDE] + offset
-            places = self._places[key] = (address & _ADDRESS_MASK) * config.granule
-        if int(places.max()) + count > 8 * self._bytes:
+            row, plane = np.arange(rows)[:, None], np.arange(bits)
+            address = strides[0] + row * strides[1] + plane * strides[2] + offset
+            places = self._places[key] = _Places.of((address & _ADDRESS_MASK) * config.granule, count)
+        if places.end > 8 * self._bytes:
             raise _Stop(Status.ADDRESS)
-        planes = codes[:, None, :count] >> np.arange(bits, dtype=np.uint8)[None, :, None] & 1
-        packed = np.packbits(planes, axis=-1, bitorder="little")
-        if count >= 8:
-            self._memory[(places >> 3)[..., None] + np.arange(count // 8)] = packed
-            return
-        for place, value in zip(places.ravel().tolist(), packed.ravel().tolist(), strict=True):
-            byte, shift = divmod(place, 8)
-            kept = int(self._memory[byte]) & ~(((1 << count) - 1) << shift)
-            self._memory[byte] = kept | value << shift
+        planes = codes[:, :, None, :count] >> np.arange(bits, dtype=np.uint8)[:, None] & 1
+        packed = np.packbits(planes, axis=-1, bitorder="little").reshape(self.images, -1)
+        for part in places.parts:
+            at = places.byte[part]
+            value = packed[:, part]
+            if count < 8:
+                value = self._memory[:, at] & ~places.mask[part] | value << places.shift[part]
+            self._memory[:, at] = value
 
     def _done(self, _: Instruction) -> None:
         index, self.done_count = self.done_count, self.done_count + 1

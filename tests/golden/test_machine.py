@@ -99,11 +99,11 @@ def test_loada(config, seed):
     rows = int(rng.integers(1, config.rows + 1))
     base = int(rng.integers(config.row_depth - -(-planes // config.planes) * words + 1))
     m = machine(config, [*sets(Engine.LOAD, reg), word(Op.LOADA, rows=rows, base=base)], rng)
-    before = bits(m._rows).copy()
+    before = bits(m._rows[0]).copy()
     assert m.run(ENTRY) is Status.OK
     signed = {**reg, LoadReg.ACT: start + iy * row_stride + (ix * units << log2)}
     slow_loada(config, bits(m.memory), before, signed, rows, base)
-    assert np.array_equal(bits(m._rows), before)
+    assert np.array_equal(bits(m._rows[0]), before)
 
 
 def slow_tile(config, a, w, abase, wbase, words, groups, planes, sum_code):
@@ -126,7 +126,7 @@ def slow_tile(config, a, w, abase, wbase, words, groups, planes, sum_code):
 def random_buffers(m, rng):
     m._rows[:] = rng.integers(256, size=m._rows.shape, dtype=np.uint8)
     m._columns[:] = rng.integers(256, size=m._columns.shape, dtype=np.uint8)
-    return bits(m._rows), bits(m._columns)
+    return bits(m._rows[0]), bits(m._columns)
 
 
 def exec_registers(words, groups, planes, sum_code):
@@ -163,7 +163,7 @@ def test_exec(config, groups, planes):
         m.memory[4 * ENTRY :][: 4 * len(code) + 4] = np.frombuffer(
             np.array([*code, word(Op.HALT)], "<u4").tobytes(), np.uint8
         )
-        a, w = bits(m._rows), bits(m._columns)
+        a, w = bits(m._rows[0]), bits(m._columns)
         m.reset = lambda: None  # type: ignore[method-assign]  # keeps the buffers filled below
         a, w = random_buffers(m, rng)
         m._a_codes.clear()
@@ -313,6 +313,45 @@ def test_fetch_past_the_end():
     m.write(END - 1, sets(Engine.LOAD, {LoadReg.KW: 1}))
     assert m.run(END - 1) is Status.ADDRESS
     assert m.error_pc == END
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+def test_images_together(config):
+    """Several images give what each gives alone: in memory, and in every drained word."""
+    rng = np.random.default_rng(1)
+    program = [*sets(Engine.LOAD, {
+        LoadReg.ACT: 256 * config.chunks_per_word, LoadReg.ROW_STRIDE: 2, LoadReg.PLANE_STEP: 2, LoadReg.UNITS: 1,
+        LoadReg.KW: 1, LoadReg.KH: 2, LoadReg.STEP: 1, LoadReg.H: 9, LoadReg.W: 9, LoadReg.PLANES: 3, LoadReg.WORDS: 2,
+        LoadReg.WGT: 320 * config.chunks_per_word, LoadReg.WWORDS: 4,
+    })]  # fmt: skip
+    groups = -(-3 // config.planes)
+    program += [word(Op.LOADA, rows=config.rows), word(Op.LOADW), word(Op.LOADP, count=config.columns)]
+    dst = 700 * config.granules_per_word
+    store = {StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: 8, StoreReg.PLANE_STRIDE: 128, StoreReg.BITS: 2}
+    program += [*exec_registers(2, groups, 2, 2), *sets(Engine.STORE, {**store, StoreReg.GRANULES: 1})]
+    for kind in (Pool.FIRST, Pool.LAST, Pool.NONE):
+        tile = word(Op.EXEC, first=True, drain=True)
+        program += [tile, word(Op.STORE, rows=config.rows, pool=kind)]
+        program.append(word(Op.ADD, engine=Engine.STORE, reg=StoreReg.DST, value=config.granules_per_word * 32))
+    program += [*sets(Engine.STORE, {StoreReg.RAW: 1, StoreReg.PIXEL_STRIDE: 32 // config.granule * config.columns})]
+    program += [word(Op.EXEC, first=True, drain=True), word(Op.STORE, rows=config.rows)]
+    alone = machine(config, program, rng)
+    together = Machine(config, images=3)
+    size = config.mem_width // 8
+    together.memories[:] = alone.memory
+    together.memories[:, 256 * size : 288 * size] = rng.integers(256, size=(3, 32 * size), dtype=np.uint8)
+    starts = together.memories.copy()
+    assert together.run(ENTRY) is Status.OK
+    for n in range(3):
+        alone.memory[:] = starts[n]
+        assert alone.run(ENTRY) is Status.OK
+        assert np.array_equal(alone.memory, together.memories[n])
+        assert np.array_equal(np.stack(alone.drained), np.stack([tile[n] for tile in together.drained]))
+        assert alone.read(700, 40) == together.read(700, 40, image=n)
+    assert not np.array_equal(together.memories[0], together.memories[1])
+    together.memories[1, 320 * size] ^= 1
+    with pytest.raises(Exception, match="images with different filters or ladders"):
+        together.run(ENTRY)
 
 
 def test_image_too_long():
