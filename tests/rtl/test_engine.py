@@ -32,14 +32,32 @@ def check(config: Config, simulator, seed: int) -> None:
     assert bytes(simulator.memory) == bytes(machine.memory), f"main memory, seed {seed}"
 
 
+def check_programs(config: Config, seeds: range) -> None:
+    with open_simulator(config, engine="verilator") as simulator:
+        for seed in seeds:
+            check(config, simulator, seed)
+
+
 @pytest.mark.parametrize("name", ["test_tiny", "test_wide"])
 def test_random_programs(name: str) -> None:
-    config = PRESETS[name]
-    with open_simulator(config, engine="verilator") as simulator:
-        for seed in range(40):
-            check(config, simulator, seed)
+    check_programs(PRESETS[name], range(12))
 
 
 def test_amaranth_simulator_agrees() -> None:
     with open_simulator(TINY, engine="amaranth") as simulator:
         check(TINY, simulator, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_many_random_programs(name: str) -> None:
+    check_programs(PRESETS[name], range(2000, 2100))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planes", [1, 2, 4, 8])
+@pytest.mark.parametrize("hop", [1, 3])
+def test_every_structure(planes: int, hop: int) -> None:
+    """Planes per cycle and forwarding distance, with rows that are no power of two and jobs shorter than the skew."""
+    config = dataclasses.replace(TINY, name=f"w{planes}h{hop}", rows=5, columns=8, planes=planes, hop=hop, acc_width=32)
+    check_programs(config, range(3000, 3030))
