@@ -52,5 +52,5 @@ def test_the_network_of_the_demo_is_good_enough():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [row[0] for row in ROWS])
 def test_hardware_gives_the_same_scores(name):
-    found = evaluate(MODELS / name, rtl=20, config=load_config("ulx3s_85f"))
+    found = evaluate(MODELS / name, rtl=20, config=load_config("test_wide"))
     assert found.rtl_samples == 20 and found.rtl_differences == 0 and found.cycles > 0
