@@ -1,5 +1,6 @@
 """Imported networks on the golden machine: every layer of 20 images equal to the golden layers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -55,4 +56,4 @@ def test_model(name, config):
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model(path):
     for config in ("test_tiny", "test_wide", "ulx3s_85f"):
-        compare(path, PRESETS[config])
+        compare(path, dataclasses.replace(PRESETS[config], mem_depth=65536))
