@@ -26,8 +26,9 @@ class Link(wiring.Component):
     only behind a good check sum of the header that holds the address: a broken frame spoils no words but its own.
     Whatever goes wrong, `gap` cycles of silence bring the link back to waiting for a request.
 
-    The link accesses memory only while `busy` is 0. It takes and gives up to one byte per cycle; reading costs two more
-    cycles per word. It does not take bytes while it answers.
+    The link accesses memory only while `busy` is 0. It takes and gives up to one byte per cycle; a reply is offered
+    LATENCY cycles behind the last byte of its request, and pauses for a cycle in front of check sums and of each word.
+    LOAD_END takes one cycle per byte and one per word of the image. While it answers, the link does not take bytes.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class Link(wiring.Component):
     mem : Out(MemorySignature(config))
         Main memory.
     """
+
+    LATENCY = 4
 
     i: stream.Interface
     o: stream.Interface

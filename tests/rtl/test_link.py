@@ -1,9 +1,12 @@
 """The link in RTL against the device model, reply by reply: every command, every error, damaged and random frames."""
 
+import itertools
 import random
 import zlib
+from typing import Any
 
 import pytest
+from amaranth.sim import Simulator
 from link_bench import LinkBench, StubMachine, stub_config
 
 from dipole.golden.link import PROGRAM_VERSION, Command, Result
@@ -327,6 +330,46 @@ def test_random(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 120))
 def test_random_long(seed: int) -> None:
     check_random(seed, 250)
+
+
+def unhindered(frame: bytes, cycles: int) -> tuple[list[int], list[int]]:
+    """Cycles, counted from the last byte of a request, in which bytes are taken and offered, without gaps."""
+    dut: Any = Link(CONFIG, gap=16)
+    taken: list[int] = []
+    given: list[int] = []
+
+    async def bench(ctx) -> None:
+        ctx.set(dut.o.ready, 1)
+        for cycle in range(cycles):
+            at = len(taken)
+            ctx.set(dut.i.valid, at < len(frame))
+            ctx.set(dut.i.payload, frame[at] if at < len(frame) else 0)
+            _, _, takes, offers = await ctx.tick().sample(dut.i.ready, dut.o.valid)
+            if takes and at < len(frame):
+                taken.append(cycle)
+            if offers:
+                given.append(cycle)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return [cycle - taken[-1] for cycle in taken], [cycle - taken[-1] for cycle in given]
+
+
+def test_latency() -> None:
+    head = list(range(Link.LATENCY, Link.LATENCY + 8))
+    check = list(range(head[-1] + 2, head[-1] + 6))
+    frame = Request(command=Command.STATUS).encode()
+    assert unhindered(frame, 60) == (list(range(-len(frame) + 1, 1)), head + check)
+    read = Request(command=Command.READ, last=1).encode()
+    data = [check[-1] + 2 + 5 * k + i for k in range(3) for i in range(4)]
+    assert unhindered(read, 80)[1] == head + check + data
+    write = Request(command=Command.WRITE, last=1, data=bytes(8)).encode()
+    taken, given = unhindered(write, 80)
+    assert given == head + check
+    # Three cycles between header and data, while the header is checked; nothing is lost, the stream waits.
+    assert [after - before for before, after in itertools.pairwise(taken)] == [1] * 12 + [4] + [1] * 11
 
 
 @pytest.mark.parametrize("gap", [0, 8, 15, 17, 100])
