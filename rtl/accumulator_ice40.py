@@ -15,8 +15,8 @@ class Ice40Accumulator(wiring.Component):
     """Two-level shift-accumulate of `o + carry` of a popcount; members as in `accumulator.Accumulator`.
 
     A cell's LUT can take the popcount instead of the sum when a run starts, but its carry cannot, so on that word the
-    `carry` of the popcount has no place to go. It is always added one word later: to the next word of the run, or, behind
-    the last one, to the Horner register, whose lowest bit has no other operand (2 * result is even).
+    `carry` of the popcount has no place to go. It is always added one word later: to the next word of the run, or,
+    behind the last one, to the Horner register, whose lowest bit has no other operand (2 * result is even).
 
     The Horner register is cleared while the first run of a tile is summed. So that run must start at least two cycles
     behind the last word of the tile before, which the execute engine's start cycle sees to.

@@ -24,11 +24,11 @@ def delay_line(m: Module, source, length: int, name: str, *, reset_less: bool = 
 class Array(wiring.Component):
     """Output-stationary array. Column `columns` is the activation-sum column: its weight is one bit for all lanes.
 
-    PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`, column
-    c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
+    PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`,
+    column c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
     Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
-    (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`; `shift` moves row r + 1
-    to row r.
+    (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`; `shift` moves row r
+    + 1 to row r.
 
     Parameters
     ----------

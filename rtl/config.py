@@ -171,7 +171,12 @@ class Config:
 
     @property
     def pop_latency(self) -> int:
-        """Operands at a PE to their popcount: groups of 8 lanes, then adders of four operands, a register each."""
+        """Operands at a PE to their popcount in the slowest family; in others it comes earlier and the array waits.
+
+        W = 1: a register per level of the tree of full adders on ECP5. W > 1: groups of 8 lanes, then adders of four.
+        """
+        if self.planes == 1:
+            return max(2, (self.lanes - 1).bit_length() - 1)
         stages, operands = 1, -(-self.lanes // 8)
         while operands > 1:
             stages, operands = stages + 1, -(-operands // 4)

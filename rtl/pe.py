@@ -5,10 +5,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .accumulator import Accumulator
+from .accumulator_ecp5 import Ecp5Accumulator
 from .accumulator_ice40 import Ice40Accumulator
 from .config import Config
 from .control import Control
 from .popcount import Popcount
+from .popcount_absorbed import AbsorbedPopcount
 from .popcount_parity import ParityPopcount
 from .primitives.family import family_of
 from .recode import uses_parity
@@ -16,8 +18,13 @@ from .recode import uses_parity
 __all__ = ["PE", "Control", "pe_latency"]
 
 
-def _popcount(config: Config, family: str) -> type[Popcount] | type[ParityPopcount]:
-    return ParityPopcount if uses_parity(config, family) else Popcount
+_ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
+
+
+def _popcount(config: Config, family: str) -> type[Popcount] | type[ParityPopcount] | type[AbsorbedPopcount]:
+    if uses_parity(config, family):
+        return ParityPopcount
+    return AbsorbedPopcount if family == "ecp5" and config.planes == 1 else Popcount
 
 
 def pe_latency(config: Config, family: str) -> int:
@@ -79,8 +86,7 @@ class PE(wiring.Component):
         config = self.config
         family = self.family or family_of(platform)
         m.submodules.popcount = popcount = _popcount(config, family)(config)
-        accumulate = Ice40Accumulator if family == "ice40" else Accumulator
-        m.submodules.accumulator = accumulator = accumulate(config, len(popcount.o))
+        m.submodules.accumulator = accumulator = _ACCUMULATORS[family](config, len(popcount.o))
         m.d.comb += [
             popcount.a.eq(self.a),
             popcount.w.eq(self.w),

@@ -53,7 +53,13 @@ class Popcount(wiring.Component):
 
     @staticmethod
     def latency(config: Config) -> int:
-        return config.pop_latency
+        stages, operands = 1, -(-config.lanes // _GROUP)
+        while operands > 1:
+            stages, operands = stages + 1, -(-operands // _FAN_IN)
+        operands = config.planes
+        while operands > 1:
+            stages, operands = stages + 1, -(-operands // _FAN_IN)
+        return stages
 
     def elaborate(self, platform):
         m = Module()

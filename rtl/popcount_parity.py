@@ -19,9 +19,9 @@ class ParityPopcount(wiring.Component):
     """Popcount of the XNOR of two recoded words, as `o + carry`.
 
     Parity is linear: with both operands recoded (`recode.parities`), one LUT gives the parity s_k of the products of
-    lanes 0..2k, and one more the carry of the full adder of s_{k-1} and the products of lanes 2k-1 and 2k, from s_{k-1},
-    s_k and one raw lane. A chunk of G = 2**m lanes becomes G/2 - 1 such carries of weight 2, which fill a tree of full
-    adders without a gap, its parity, and its last lane, which is the carry in of an adder further on.
+    lanes 0..2k, and one more the carry of the full adder of s_{k-1} and the products of lanes 2k-1 and 2k, from
+    s_{k-1}, s_k and one raw lane. A chunk of G = 2**m lanes becomes G/2 - 1 such carries of weight 2, which fill a
+    tree of full adders without a gap, its parity, and its last lane, which is the carry in of an adder further on.
 
     One word per cycle, no flow control; `LATENCY` cycles from operands to sum; no resets.
 

@@ -1,7 +1,7 @@
 """iCE40 logic cells: LUT4 and carry chain, instantiated one to one on the device, as equations everywhere else.
 
-A logic cell (FPGA-DS-02008) is a LUT of I0..I3, a carry majority(I1, I2, CI) and a flip-flop behind the LUT; in a chain I3
-is the carry in. So the LUT of an adder bit has one input left, and what it computes does not touch the carry.
+A logic cell (FPGA-DS-02008) is a LUT of I0..I3, a carry majority(I1, I2, CI) and a flip-flop behind the LUT; in a
+chain I3 is the carry in. So the LUT of an adder bit has one input left, and what it computes does not touch the carry.
 """
 
 from collections.abc import Callable
@@ -37,8 +37,8 @@ def lut4(m: Module, platform: object, function: Function, *inputs: Value, name: 
 class CarryChain:
     """One carry chain, from the bottom up; every method takes the next cell, and the carry in of the first is 0.
 
-    Separated adders share a chain: `inject` makes its argument the carry in of the cell above and returns the carry that
-    comes from the cell below. Static timing sees a path through the whole chain, so keep chains short.
+    Separated adders share a chain: `inject` makes its argument the carry in of the cell above and returns the carry
+    that comes from the cell below. Static timing sees a path through the whole chain, so keep chains short.
     """
 
     def __init__(self, m: Module, platform: object, name: str):
@@ -49,7 +49,9 @@ class CarryChain:
         self.cells = 0
 
     def bit(self, i1: Value, i2: Value, i0: Value | None = None, function: Function | None = None) -> Signal:
-        """An adder bit: carry out majority(i1, i2, carry in); returns function(i0, i1, i2, carry in), by default the sum."""
+        """An adder bit: carry out majority(i1, i2, carry in); returns function(i0, i1, i2, carry in), by
+        default the sum.
+        """
         function = function or (lambda i0, i1, i2, ci: i1 ^ i2 ^ ci)
         name = f"{self._name}_{self.cells}"
         self.cells += 1

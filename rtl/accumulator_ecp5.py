@@ -1,0 +1,60 @@
+"""Run accumulator and Horner register on ECP5: half a carry cell per bit, enables and clears within."""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .control import Control
+from .primitives.ecp5 import CarryChain
+
+__all__ = ["Ecp5Accumulator"]
+
+
+class Ecp5Accumulator(wiring.Component):
+    """Two-level shift-accumulate of `o + carry` of a popcount; members and function as in `accumulator.Accumulator`.
+
+    The table of a half cell masks both operands: the popcount unless valid, the register's own value when a run or a
+    tile starts.
+    """
+
+    def __init__(self, config: Config, width: int):
+        self.config = config
+        super().__init__(
+            {
+                "pop": In(width),
+                "carry": In(1),
+                "c_run": In(Control),
+                "c_result": In(Control),
+                "result": Out(config.acc_width),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        run = Signal(config.run_width, reset_less=True)
+        result = Signal(config.acc_width, reset_less=True)
+        zero = Const(0)
+
+        chain = CarryChain(m, platform, "run")
+        chain.inject(self.carry, self.c_run.valid)
+        next_run = Cat(
+            chain.bit(self.pop[k] if k < len(self.pop) else zero, self.c_run.valid, run[k], self.c_run.first,
+                      lambda pop, valid, run, first: (pop & valid) ^ (run & ~first))
+            for k in range(len(run))
+        )  # fmt: skip
+        chain.done()
+        m.d.sync += run.eq(next_run)
+
+        chain = CarryChain(m, platform, "result")
+        next_result = Cat(
+            chain.bit(run[k] if k < len(run) else zero, zero, result[k - 1] if k else zero, self.c_result.fresh,
+                      lambda run, zero, double, fresh: run ^ (double & ~fresh))
+            for k in range(len(result))
+        )  # fmt: skip
+        chain.done()
+        with m.If(self.c_result.last):
+            m.d.sync += result.eq(next_result)
+        m.d.comb += self.result.eq(result)
+        return m
