@@ -1,12 +1,11 @@
 # pyright: reportMissingImports=false
 """Measurements behind docs/accuracy.md: trains one network per case and seed and keeps every result in a JSON file.
 
-What is in the file already is not measured again, so an interrupted run goes on; a file made with other options is
-started anew.
+An accuracy that is in the file already is not measured again, so an interrupted run goes on; a file made with other
+options is started anew.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -24,7 +23,7 @@ from .data import Data, open_data
 from .evaluate import cycles_per_image
 from .export import export_qonnx
 from .fit import Options, Progress, accuracy, fit
-from .networks import QuantNetwork, build
+from .networks import build
 from .precision import KINDS, ActivationKind, Bits, Precision
 from .spec import NAMED, NetworkSpec, make_spec
 
@@ -112,12 +111,14 @@ class Measurements:
         write_whole(self.path, (json.dumps(self.content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _cycles(network: QuantNetwork) -> dict[str, int | str]:
+def _model(case: Case) -> Path:
+    """Where the network of seed 0 is kept, relative to the working directory."""
+    return Path("out") / "train" / "table" / f"{case.key.replace(' ', '_')}.onnx"
+
+
+def _cycles(model: Path) -> dict[str, int | str]:
     """Cycles on each preset, or why the network does not run there."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        export_qonnx(network, path)
-        imported = import_network(path)
+    imported = import_network(model)
     cycles: dict[str, int | str] = {}
     for name in CONFIGS:
         try:
@@ -157,9 +158,16 @@ def _measure(found: Measurements, options: Options, seeds: int, progress: Progre
         network = build(case.spec(data), seed)
         fit(network, data, replace(options, seed=seed))
         shares[str(seed)] = accuracy(network, data.x_test, data.y_test)
-        if case.weights is not None and not found.table("cycles", case.key):
-            found.table("cycles", case.key).update(_cycles(network))
+        if seed == 0 and case.weights is not None:
+            export_qonnx(network, _model(case))
         found.save()
+    # The compiler changes: cycles are computed again wherever the network is still there.
+    models = [(case, path) for case in cases() if (path := _model(case)).is_file()]
+    for done, (case, path) in enumerate(models):
+        if progress is not None:
+            progress(f"{case.key} cycles", done, len(models))
+        found.content["cycles"][case.key] = _cycles(path)
+    found.save()
     for seed in range(seeds):
         _measure_cascade(found, options, seed, data, progress)
     return found

@@ -31,7 +31,7 @@ def _shares(values: dict[str, float]) -> str:
 
 
 def _cycles_text(cycles: int | str | None) -> str:
-    return "-" if cycles is None else "does not fit" if isinstance(cycles, str) else f"{cycles:,}"
+    return "-" if cycles is None else "no, see below" if isinstance(cycles, str) else f"{cycles:,}"
 
 
 def _bits(bits: int | None) -> str:
@@ -77,7 +77,7 @@ def render(found: Measurements, options: Options, seeds: int) -> str:
         for case in cases():
             if case.network == network:
                 lines.append(_row(found, case, data))
-        lines.append("")
+        lines += ["", *_refusals(found, network)]
     lines += ["![Accuracy against cycles](accuracy.png)", ""]
     lines += _cascade_section(found, options)
     return "\n".join(lines)
@@ -92,6 +92,18 @@ def _row(found: Measurements, case: Case, data: Any) -> str:
         figures = [f"{n:,}" for n in work(case.spec(data))] + [_cycles_text(cycles.get(name)) for name in CONFIGS]
     cells = [_KIND_TEXT[case.kind], _bits(case.weights), _bits(case.activations), accuracy, *figures]
     return "| " + " | ".join(cells) + " |"
+
+
+def _refusals(found: Measurements, network: str) -> list[str]:
+    """Why networks do not run on a preset."""
+    lines: list[str] = []
+    for case in cases():
+        for config, cycles in found.content["cycles"].get(case.key, {}).items():
+            if case.network == network and isinstance(cycles, str):
+                lines.append(
+                    f"* {_KIND_TEXT[case.kind]}, {case.weights} / {case.activations}, on `{config}`: {cycles}."
+                )
+    return [*lines, ""] if lines else []
 
 
 def _cascade_section(found: Measurements, options: Options) -> list[str]:

@@ -107,7 +107,8 @@ def test_table_shows_what_was_measured_and_no_more(tmp_path):
     found.save()
     page = render(Measurements(tmp_path / "accuracy.json", options), options, 2)
     line = next(line for line in page.splitlines() if "55.00 ± 7.07" in line)
-    assert line.startswith("| HTanh, odd codes | 2 | 2 |") and "1,234" in line and "does not fit" in line
+    assert line.startswith("| HTanh, odd codes | 2 | 2 |") and "1,234" in line and "no, see below" in line
+    assert "* HTanh, odd codes, 2 / 2, on `ulx3s_85f`: too large." in page
     assert page.count("±") == 2, "one in the text, one in the table"
     assert len([line for line in page.splitlines() if line.startswith("| H")]) == len(cases())
     plot(found, tmp_path / "accuracy.png")
