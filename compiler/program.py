@@ -22,7 +22,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,11 @@ class Program:
     def device_header(self) -> bytes:
         """Magic, version, configuration hash, image length and image CRC: what a device checks before it accepts."""
         return _DEVICE_HEADER.pack(MAGIC, VERSION, self.config.hash32, len(self.image), zlib.crc32(self.image))
+
+    def layer_ends(self, at_done: Sequence[int]) -> list[int]:
+        """Of values taken at every DONE (`golden.timing.Timing.markers`), those at the end of each layer: a layer with
+        more ladders than the ladder memory holds has a DONE for each load of them."""
+        return [at_done[layer.done_index] for layer in self.layers]
 
     def require_config(self, config: Config) -> None:
         """Refuse a configuration that the program was not compiled for."""

@@ -89,8 +89,8 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int
     """Cycles of a layer with `resident` column tiles at a time; `streamed`: cycles to load filters for each tile."""
     config, (height, width) = low.config, low.pooled_shape
     planes = low.groups * config.planes
-    raw = low.layer.output_format is None
-    bits = 0 if raw else low.layer.output_format.bits
+    form = low.layer.output_format
+    raw, bits = form is None, 0 if form is None else form.bits
     rows = min(config.rows, width)
     spots = height * -(-width // config.rows) * _positions(low)
     step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)

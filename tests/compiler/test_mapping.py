@@ -13,6 +13,7 @@ from dipole.compiler.network import Format, Pool
 from dipole.compiler.random_networks import Limits, random_network
 from dipole.compiler.transfer import layer_report, pack_input, unpack_output
 from dipole.golden.errors import DipoleError
+from dipole.golden.timing import simulate_cycles
 from dipole.rtl.config import PRESETS, Config, ConfigError
 
 TINY = PRESETS["test_tiny"]
@@ -156,7 +157,11 @@ def test_column_tiles_in_groups():
     rng = np.random.default_rng(0)
     config = dataclasses.replace(SMALL, row_depth=64, column_depth=64, ladder_depth=16)
     layers = [conv(rng, 70, 16, codes=Format.unsigned(3)), conv(rng, 9, 70, (3, 3))]
-    run_and_compare(network(layers, 5, 7), config)
+    program = run_and_compare(network(layers, 5, 7), config)
+    timing = simulate_cycles(np.frombuffer(program.image, "<u4"), program.entry, config)
+    assert len(timing.markers) > 2
+    ends = program.layer_ends(timing.markers)
+    assert ends == [timing.markers[program.layers[0].done_index], timing.markers[-1]]
 
 
 def test_memory_is_reused_when_tight():
