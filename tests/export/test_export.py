@@ -123,7 +123,7 @@ def prove(component, directory: Path, *, break_it: tuple[str, str] | None = None
         assert text.count(break_it[0])
         text = text.replace(*break_it, 1)
     (directory / "gate.v").write_text(text)
-    log = yosys(_PROVE, directory, log=True)
+    log = yosys(_PROVE, directory)
     found = re.search(r"Found (\d+) \$equiv cells in equiv:\n  Of those cells (\d+) are proven and 0 ", log)
     assert found is not None and found[1] == found[2]
     return int(found[1])
