@@ -27,6 +27,18 @@ def test_every_folder_with_modules_is_a_package(root: Path, project: dict) -> No
     assert all((root / folder / "__init__.py").exists() for folder in folders)
 
 
+def test_every_data_file_is_packed(root: Path, project: dict) -> None:
+    folders = sorted(set(project["tool"]["setuptools"]["packages"]))
+    found = {
+        f"{package}/{path.name}"
+        for package in folders
+        for path in (root / Path(*package.split(".")[1:])).iterdir()
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    packed = project["tool"]["setuptools"].get("package-data", {})
+    assert found == {f"{package}/{name}" for package, names in packed.items() for name in names}
+
+
 def test_type_checker_and_make_know_every_folder(root: Path, project: dict) -> None:
     folders = {package.split(".")[1] for package in project["tool"]["setuptools"]["packages"]}
     assert set(project["tool"]["setuptools"]["package-dir"]) == {f"dipole.{folder}" for folder in folders}
