@@ -102,20 +102,23 @@ def yosys(script: str, directory: Path) -> str:
     return printed
 
 
-def prepare(component: wiring.Component, name: str) -> list[rtlil.Module]:
+def prepare(component: wiring.Component, name: str, *, checks: bool = False) -> list[rtlil.Module]:
     """RTLIL modules of a component for `name`, merged and renamed, before Yosys."""
-    modules = boundary.convert(component, name, VerilogPlatform())
+    modules = boundary.convert(component, name, None if checks else VerilogPlatform())
     top = modules[0].name
     rtlil.strip_initial(modules)
-    rtlil.strip_checks(modules)
+    (rtlil.silence_checks if checks else rtlil.strip_checks)(modules)
     modules = rtlil.merge(modules)
     rtlil.legalize(modules, top=top, name=name)
     return modules
 
 
-def convert(component: wiring.Component, *, name: str) -> Verilog:
-    """Verilog of a component; its top module is called `name` and has the ports of the signature, `clk` and `rst`."""
-    modules = prepare(component, name)
+def convert(component: wiring.Component, *, name: str, checks: bool = False) -> Verilog:
+    """Verilog of a component; its top module is called `name` and has the ports of the signature, `clk` and `rst`.
+
+    `checks` keeps the assertions in, for simulation: the text is SystemVerilog then.
+    """
+    modules = prepare(component, name, checks=checks)
     with tempfile.TemporaryDirectory() as work:
         directory = Path(work)
         (directory / "design.il").write_text(rtlil.render(modules, top=f"\\{name}"))

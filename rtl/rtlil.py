@@ -21,6 +21,7 @@ __all__ = [
     "merge",
     "parse",
     "render",
+    "silence_checks",
     "strip_checks",
     "strip_initial",
 ]
@@ -114,9 +115,18 @@ def render(modules: list[Module], *, top: str) -> str:
 
 
 def strip_checks(modules: list[Module]) -> None:
-    """Remove the cells of assertions; simulation and formal proofs use the design before this."""
+    """Remove the cells of assertions."""
     for module in modules:
         module.items = [item for item in module.items if item.type not in ("$check", "$print")]
+
+
+def silence_checks(modules: list[Module]) -> None:
+    """Take the messages from assertions, which would be printed for the undefined state before reset too."""
+    for module in modules:
+        for cell in module.cells():
+            if cell.type == "$check":
+                message = r"parameter \FORMAT "
+                cell.lines = [f'{message}""' if line.startswith(message) else line for line in cell.lines]
 
 
 def strip_initial(modules: list[Module]) -> None:

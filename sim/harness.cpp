@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -40,6 +41,9 @@ template <class T> std::enable_if_t<std::is_integral_v<T>> put(T& port, const ui
 template <class T> std::enable_if_t<!std::is_integral_v<T>> put(T& port, const uint32_t* words) {
     std::memcpy(port.data(), words, sizeof(T));
 }
+
+// Where an assertion of the RTL has failed, empty: none did. Verilator reports it without saying for which model.
+std::string failure;
 
 struct Sim {
     VerilatedContext context;
@@ -130,10 +134,15 @@ struct Sim {
         step();
         dut->rst = 0;
         dut->eval();
+        failure.clear();  // before the reset the state is undefined
     }
 };
 
 }  // namespace
+
+void vl_stop(const char* file, int line, const char*) VL_MT_UNSAFE {
+    if (failure.empty()) failure = std::string(file) + ":" + std::to_string(line);
+}
 
 extern "C" {
 
@@ -192,11 +201,12 @@ void dipole_start(void* handle, uint32_t entry, int trace, int64_t abort_at) {
 // Advances until the engine is idle or cycle `limit` is reached; abort is 1 in cycle `abort_at`. Returns the cycle.
 int64_t dipole_run(void* handle, int64_t limit, int64_t abort_at) {
     auto* sim = static_cast<Sim*>(handle);
-    while (sim->dut->busy && sim->cycle < limit) sim->step(false, sim->cycle + 1 == abort_at);
+    while (sim->dut->busy && sim->cycle < limit && failure.empty()) sim->step(false, sim->cycle + 1 == abort_at);
     if (!sim->dut->busy && sim->trace && sim->dut->drain_valid) sim->record();
     return sim->cycle;
 }
 
+const char* dipole_failure(void*) { return failure.c_str(); }
 uint32_t dipole_busy(void* handle) { return static_cast<Sim*>(handle)->dut->busy; }
 uint32_t dipole_error(void* handle) { return static_cast<Sim*>(handle)->dut->error; }
 uint32_t dipole_cycles(void* handle) { return static_cast<Sim*>(handle)->dut->cycles; }

@@ -21,9 +21,18 @@ __all__ = ["build_library"]
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _VERILATOR_FLAGS = [
     "--cc", "--prefix", "Vdut", "--Mdir", "obj", "--top-module", "dut", "-O3", "--x-assign", "fast",
-    "--x-initial", "unique", "--no-timing", "--output-split", "20000", "-Wno-fatal", "-Wno-lint",
+    "--x-initial", "unique", "--no-timing", "--assert", "--output-split", "20000", "-Wno-fatal", "-Wno-lint",
 ]  # fmt: skip
-_CXX_FLAGS = ["-std=gnu++17", "-O2", "-fPIC", "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0"]
+_CXX_FLAGS = [
+    "-std=gnu++17",
+    "-O2",
+    "-fPIC",
+    "-DVERILATOR=1",
+    "-DVM_COVERAGE=0",
+    "-DVM_SC=0",
+    "-DVM_TIMING=0",
+    "-DVL_USER_STOP",
+]
 _LINK_FLAGS = ["-shared", "-pthread"]
 
 

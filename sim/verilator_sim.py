@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from ..rtl.config import Config
 from .engine import MAX_CYCLES, Factory, RunResult, Simulator
 from .verilator_build import build_library
-from .verilator_env import cache_directory
+from .verilator_env import SimulationError, cache_directory
 
 __all__ = ["VerilatorSimulator", "engine_verilog"]
 
@@ -28,6 +29,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "dipole_start": (None, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_int64]),
     "dipole_run": (ctypes.c_int64, [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]),
     "dipole_busy": (ctypes.c_uint32, [ctypes.c_void_p]),
+    "dipole_failure": (ctypes.c_char_p, [ctypes.c_void_p]),
     "dipole_error": (ctypes.c_uint32, [ctypes.c_void_p]),
     "dipole_cycles": (ctypes.c_uint32, [ctypes.c_void_p]),
     "dipole_drained": (ctypes.c_uint64, [ctypes.c_void_p]),
@@ -37,7 +39,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 
 
 def engine_verilog(config: Config, component: Factory) -> str:
-    """The Verilog that is simulated: what `rtl.export` hands out, so that every simulation checks the export too.
+    """The Verilog that is simulated: what `rtl.export` hands out, so that every simulation checks the export too; but
+    with the assertions in it.
 
     It is cached under the configuration and the sources of the packages that generate it.
     """
@@ -56,8 +59,8 @@ def engine_verilog(config: Config, component: Factory) -> str:
     cached = cache_directory() / f"verilog-{digest.hexdigest()[:24]}.v"
     if cached.exists():
         return cached.read_text()
-    verilog = export.convert(component(config), name="dut").text
-    draft = cached.with_suffix(f".{id(verilog)}")
+    verilog = export.convert(component(config), name="dut", checks=True).text
+    draft = cached.with_suffix(f".{os.getpid()}")
     draft.write_text(verilog)
     draft.replace(cached)
     return verilog
@@ -118,6 +121,9 @@ class VerilatorSimulator(Simulator):
         cycle = 1
         while True:
             cycle = library.dipole_run(handle, min(cycle + _SLICE, max_cycles), abort)
+            if failure := library.dipole_failure(handle):
+                self.reset()
+                raise SimulationError(f"simulation: an assertion of the RTL fails in cycle {cycle}: {failure.decode()}")
             if not library.dipole_busy(handle):
                 break
             if cycle >= max_cycles:

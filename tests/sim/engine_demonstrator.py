@@ -7,6 +7,7 @@ of Verilog, drained rows, masked writes, an error state. Instructions are the lo
 * 2 COUNT a: PE (r, c) adds popcount(xnor(memory word a, RAM word c)) + r; the sum column adds 1;
 * 3 DRAIN: drains row 0, row 1, ..., one per cycle, and clears the PEs;
 * 4 WRITE a, mask in bits 27..16: writes granules of word a with the instruction word repeated;
+* 5 BREAK: an assertion fails;
 * 15 HALT. Everything else stops with error 1, `abort` with error 2.
 """
 
@@ -14,7 +15,7 @@ import operator
 from functools import reduce
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Assert, Cat, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,6 +72,9 @@ class Demonstrator(wiring.Component):
         m.submodules.ram = ram = memory.Memory(shape=config.lanes, depth=8, init=[])
         write, read = ram.write_port(), ram.read_port()
         begin = Signal(20)
+        broken = Signal()
+        if platform is None:
+            m.d.sync += Assert(~broken, "instruction 5")
         reg = Signal(32, reset_less=True)
         word = Signal(32)
         step = Signal(range(config.columns + 2))
@@ -119,6 +123,9 @@ class Demonstrator(wiring.Component):
                         m.next = "DRAIN"
                     with m.Case(4):
                         m.next = "WRITE"
+                    with m.Case(5):
+                        m.d.comb += broken.eq(1)
+                        m.next = "FETCH"
                     with m.Case(15):
                         m.d.sync += self.busy.eq(0)
                         m.next = "IDLE"

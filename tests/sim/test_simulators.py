@@ -1,10 +1,15 @@
 """Both simulators against a prediction of the demonstrator: words, cycles, errors, limits."""
 
+import time
+
 import numpy as np
 import pytest
 from engine_demonstrator import Demonstrator, predict
 
-from dipole.rtl.config import Config
+from dipole.compiler.mapping import compile_network
+from dipole.compiler.random_networks import Limits, random_codes, random_network
+from dipole.compiler.transfer import pack_input
+from dipole.rtl.config import PRESETS, Config
 from dipole.sim.engine import open_simulator
 from dipole.sim.verilator_env import SimulationError
 
@@ -28,6 +33,19 @@ def program(config: Config, seed: int, length: int = 40) -> np.ndarray:
     words += [0x3000_0000, 0xF000_0000]
     memory[16 : 16 + len(words), 0] = words
     return memory
+
+
+def network_image(config: Config, seed: int) -> tuple[bytes, int]:
+    """Main memory of a random network with its input, and the entry."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, Limits(layers=3, size=6, channels=20, kernel=3, bits=4))
+    compiled = compile_network(network, config)
+    size = config.mem_width // 8
+    image = bytearray(compiled.image.ljust(config.mem_depth * size, b"\0"))
+    for address, words in pack_input(compiled, random_codes(rng, network)):
+        for offset, word in enumerate(words):
+            image[(address + offset) * size : (address + offset + 1) * size] = word.to_bytes(size, "little")
+    return bytes(image), compiled.entry
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -89,6 +107,51 @@ def test_waves(engine: str, tmp_path) -> None:
         simulator.run(16)
     text = path.read_text()
     assert "$enddefinitions" in text and "drain_valid" in text and text.count("#") > 100
+
+
+def test_assertions_are_checked() -> None:
+    memory = program(SMALL, 1)
+    memory[20, 0] = 0x5000_0000
+    with open_simulator(SMALL, "amaranth", component=Demonstrator) as simulator:
+        simulator.load(memory.tobytes())
+        with pytest.raises(AssertionError, match="instruction 5"):
+            simulator.run(16)
+    with open_simulator(SMALL, "verilator", component=Demonstrator) as simulator:
+        simulator.load(memory.tobytes())
+        with pytest.raises(SimulationError, match=r"an assertion of the RTL fails in cycle \d+: dut\.v:\d+"):
+            simulator.run(16)
+        memory = program(SMALL, 1)
+        simulator.load(memory.tobytes())
+        assert simulator.run(16, trace=True).drained == predict(SMALL, memory, 16)[2]
+
+
+def test_undefined_state_does_not_matter() -> None:
+    """The engine from different states before reset, and different junk on rdata: the same in every cycle."""
+    config = PRESETS["test_tiny"]
+    runs = []
+    for seed in (1, 2, 3):
+        with open_simulator(config, seed=seed) as simulator:
+            image, entry = network_image(config, 77)
+            simulator.load(image)
+            result = simulator.run(entry, trace=True)
+            runs.append((result.drained, result.cycles, simulator.memory.tobytes()))
+    assert runs[0] == runs[1] == runs[2]
+
+
+@pytest.mark.slow
+def test_speed() -> None:
+    """Whole networks need more than 100,000 cycles per second."""
+    config = PRESETS["test_tiny"]
+    cycles, seconds = 0, 0.0
+    with open_simulator(config) as simulator:
+        for seed in range(30):
+            image, entry = network_image(config, seed)
+            simulator.load(image)
+            begin = time.process_time()
+            cycles += simulator.run(entry, trace=True).elapsed
+            seconds += time.process_time() - begin
+    print(f"{cycles / seconds:.0f} cycles/s")
+    assert cycles / seconds > 100_000
 
 
 def test_unknown_engine() -> None:
