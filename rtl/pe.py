@@ -15,13 +15,13 @@ from .popcount_parity import ParityPopcount
 from .primitives.family import family_of
 from .recode import uses_parity
 
-__all__ = ["PE", "Control", "pe_latency"]
-
+__all__ = ["PE", "Control", "pe_latency", "popcount_of"]
 
 _ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
 
 
-def _popcount(config: Config, family: str) -> type[Popcount] | type[ParityPopcount] | type[AbsorbedPopcount]:
+def popcount_of(config: Config, family: str) -> type[Popcount] | type[ParityPopcount] | type[AbsorbedPopcount]:
+    """The class of popcount in the PEs of a family."""
     if uses_parity(config, family):
         return ParityPopcount
     return AbsorbedPopcount if family == "ecp5" and config.planes == 1 else Popcount
@@ -29,7 +29,7 @@ def _popcount(config: Config, family: str) -> type[Popcount] | type[ParityPopcou
 
 def pe_latency(config: Config, family: str) -> int:
     """Cycles from the operands at a PE of the family to their popcount; `config.pop_latency` at most."""
-    return _popcount(config, family).latency(config)
+    return popcount_of(config, family).latency(config)
 
 
 class PE(wiring.Component):
@@ -85,7 +85,7 @@ class PE(wiring.Component):
         m = Module()
         config = self.config
         family = self.family or family_of(platform)
-        m.submodules.popcount = popcount = _popcount(config, family)(config)
+        m.submodules.popcount = popcount = popcount_of(config, family)(config)
         m.submodules.accumulator = accumulator = _ACCUMULATORS[family](config, len(popcount.o))
         m.d.comb += [
             popcount.a.eq(self.a),
