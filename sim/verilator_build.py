@@ -72,7 +72,7 @@ def _install(draft: Path, target: Path) -> None:
 def _runtime(waves: bool) -> list[Path]:
     """Objects of Verilator's own run-time library, compiled once per version and kind."""
     names = ["verilated", "verilated_threads", *(["verilated_vcd_c"] if waves else [])]
-    flags = [*_CXX_FLAGS, *_trace_flags(waves), *_include_flags()]
+    flags = [*_CXX_FLAGS, "-O1", *_trace_flags(waves), *_include_flags()]
     target = cache_directory() / f"runtime-{_digest(version(), compiler(), *flags)}"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=cache_directory(), ignore_cleanup_errors=True) as work:
