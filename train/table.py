@@ -98,11 +98,13 @@ def _refusals(found: Measurements, network: str) -> list[str]:
     """Why networks do not run on a preset."""
     lines: list[str] = []
     for case in cases():
+        reasons: dict[str, list[str]] = {}
         for config, cycles in found.content["cycles"].get(case.key, {}).items():
             if case.network == network and isinstance(cycles, str):
-                lines.append(
-                    f"* {_KIND_TEXT[case.kind]}, {case.weights} / {case.activations}, on `{config}`: {cycles}."
-                )
+                reasons.setdefault(cycles, []).append(f"`{config}`")
+        for reason, configs in reasons.items():
+            where = " and ".join(sorted(configs))
+            lines.append(f"* {_KIND_TEXT[case.kind]}, {case.weights} / {case.activations}, on {where}: {reason}.")
     return [*lines, ""] if lines else []
 
 
@@ -121,7 +123,7 @@ def _cascade_section(found: Measurements, options: Options) -> list[str]:
             _WIDTH,
         ),
         "",
-        "| accuracy % | " + " | ".join(f"{bits} bits" for bits in CASCADE_SHOWN) + " |",
+        "| accuracy % | " + " | ".join(f"{bits} bit" for bits in CASCADE_SHOWN) + " |",
         "|---|" + "---:|" * len(CASCADE_SHOWN),
     ]
     for row in ("cascade", "cascade without rescaling", "scratch"):

@@ -53,7 +53,7 @@ def test_the_network_of_the_demo_is_good_enough():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [row[0] for row in ROWS])
 def test_hardware_gives_the_same_scores(name):
-    # Odd 8-bit codes have steeper step functions than 18-bit multipliers of the ladder can follow.
+    # Odd 8-bit codes have step functions that no 18-bit multiplier of the ladder follows exactly.
     config = replace(load_config("test_wide"), name="test_wide_22", mul_width=22)
     found = evaluate(MODELS / name, rtl=20, config=config)
     assert found.rtl_samples == 20 and found.rtl_differences == 0 and found.cycles > 0
