@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from dipole.cli.verilog import verilog
+from dipole.compiler.importer import import_network
 from dipole.compiler.mapping import compile_network
 from dipole.compiler.program import ProgramError
 from dipole.compiler.random_networks import Limits, random_network
 from dipole.golden.errors import DipoleError
 from dipole.rtl.config import Config, ConfigError, load_config
+from dipole.sim.verilator_env import environment
 
 CONFIG = Config(
     name="bench", rows=2, columns=4, lanes=8, mem_depth=1024, row_depth=64, column_depth=64, acc_width=20,
@@ -69,6 +71,25 @@ def test_bench_finds_a_wrong_byte(written: Path, tmp_path: Path) -> None:
     steps[last - 6] = f"1{int(steps[last - 6][1:], 16) ^ 1:02x}"
     (directory / "tb.hex").write_text("\n".join(steps) + "\n")
     assert "FAIL: step" in run_icarus(directory)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+def test_digits_network(simulator: str, models: Path, tmp_path: Path) -> None:
+    """A real network on asic_small: every byte of its result, and its cycles."""
+    config = load_config("asic_small")
+    compile_network(import_network(models / "digits_w2a2.onnx"), config).save(tmp_path / "digits.dipole")
+    verilog(config="asic_small", output=tmp_path, program=tmp_path / "digits.dipole")
+    if simulator == "icarus":
+        if shutil.which("iverilog") is None:
+            pytest.skip("needs iverilog")
+        printed = run_icarus(tmp_path)
+    else:
+        command = ["verilator", "--binary", "--timing", "-Wno-fatal", "-o", "tb", "--top-module", "tb"]
+        command += ["tb.v", "dipole.v", "dipole_buffers.v", "dipole_memory.v"]
+        subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
+        printed = subprocess.run(["obj_dir/tb"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert re.search(r"^PASS: \d+ steps in \d+ cycles, \d{2,} bytes compared$", printed, re.MULTILINE), printed
 
 
 def test_program_for_another_configuration(tmp_path: Path) -> None:

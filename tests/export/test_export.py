@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dipole.rtl import boundary, rtlil
-from dipole.rtl.config import Config
+from dipole.rtl.config import PRESETS, Config
 from dipole.rtl.delivery import SOURCES, delivery
 from dipole.rtl.engine import Engine
 from dipole.rtl.export import ExportError, Verilog, VerilogPlatform, convert, yosys
@@ -69,6 +69,15 @@ def test_lint_is_clean(directory: Path) -> None:
     waivers = (directory / "waivers.vlt").read_text()
     for rule in re.finditer(r"(.*)\nlint_off", waivers):
         assert rule[1].startswith("//"), "a waiver without a reason"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_lint_of_presets_is_clean(name: str, tmp_path: Path) -> None:
+    config = PRESETS[name]
+    for file, text in delivery(config, convert(Top(config), name="dipole"), period=20).items():
+        (tmp_path / file).write_text(text)
+    verilate(["--lint-only", "-Wall", "--top-module", "dipole", "waivers.vlt", *SOURCES], cwd=tmp_path)
 
 
 @pytest.mark.parametrize("reader", ["read_verilog", "read_slang --threads 1 --top dipole"])
