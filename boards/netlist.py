@@ -9,21 +9,36 @@ import re
 __all__ = ["share_modules"]
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module (\S+)\n.*?^end\n", re.MULTILINE | re.DOTALL)
-_CELL = re.compile(r"^(\s*cell )(\\\S+)(?= )", re.MULTILINE)
+_CELL = re.compile(r"^(\s*cell )(\\\S+)( .*?^\s*end\n)", re.MULTILINE | re.DOTALL)
 _IGNORED = re.compile(r"^(?:module \S+|\s*attribute \\(?:src|generator) .*)\n", re.MULTILINE)
+# A port that Amaranth made of a net without a name is numbered over the whole design.
+_NUMBERED = re.compile(r"\\port\$\d+\$\d+")
+_NUMBERED_PORT = re.compile(r"(?<=connect )\\port\$\d+\$\d+(?= )")
 
 
 def share_modules(rtlil: str, *, top: str = "top") -> str:
     """The design with one module for all that are equal in everything but their own name; only what `top` needs."""
     modules = {match[1]: match[0] for match in _MODULE.finditer(rtlil)}
+    ports: dict[str, dict[str, str]] = {}
+    """Module -> its numbered ports and wires -> the same counted from 0 in this module."""
     first_of: dict[str, str] = {}
     kept: dict[str, str] = {}
     resolved: dict[str, str] = {}
 
+    def cell(match: re.Match[str]) -> str:
+        head, child, body = match.groups()
+        if child not in modules:
+            return match[0]
+        shared = resolve(child)
+        return head + shared + _NUMBERED_PORT.sub(lambda port: ports[child][port[0]], body)
+
     def resolve(name: str) -> str:
         """The module that stands for `name`; children first, as two parents are equal only if their children are."""
         if name not in resolved:
-            text = _CELL.sub(lambda m: m[1] + (resolve(m[2]) if m[2] in modules else m[2]), modules[name])
+            text = _CELL.sub(cell, modules[name])
+            own = ports[name] = {}
+            # Ports of children have been counted already and no longer look like those of this module.
+            text = _NUMBERED.sub(lambda wire: own.setdefault(wire[0], rf"\port${len(own)}"), text)
             resolved[name] = first_of.setdefault(_IGNORED.sub("", text), name)
             if resolved[name] == name:
                 kept[name] = text

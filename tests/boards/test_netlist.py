@@ -1,6 +1,7 @@
 """Sharing of equal modules in the RTLIL of a design."""
 
 import re
+from pathlib import Path
 
 import pytest
 from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
@@ -9,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from dipole.boards.netlist import share_modules
+from dipole.boards.toolchain import run_tool
 
 
 class Counter(wiring.Component):
@@ -84,6 +86,84 @@ def test_equal_modules_are_shared(parts: list[dict[str, int]], count: int) -> No
     assert len(cells(top)) == len(parts)
     initial = [set(re.findall(r"attribute \\init .*", text)) for text in (before, after)]
     assert initial[0] == initial[1] and len(initial[0]) >= len({part["init"] for part in parts})
+
+
+NUMBERED = r"""
+module \inner_{n}
+  wire input 0 \clk
+  wire input 1 \port${a}$0
+  wire input 2 \port${b}$0
+  wire output 3 \q
+  wire $1
+  cell $lt $2
+    parameter \A_SIGNED 0
+    parameter \A_WIDTH 1
+    parameter \B_SIGNED 0
+    parameter \B_WIDTH 1
+    parameter \Y_WIDTH 1
+    connect \A \port${a}$0
+    connect \B \port${b}$0
+    connect \Y $1
+  end
+  cell $dff $3
+    parameter \WIDTH 1
+    parameter \CLK_POLARITY 1
+    connect \CLK \clk
+    connect \D $1
+    connect \Q \q
+  end
+end
+module \outer_{n}
+  wire input 0 \clk
+  wire input 1 \x
+  wire input 2 \port${a}$0
+  wire output 3 \q
+  cell \inner_{n} \inner
+    connect \clk \clk
+    connect \port${a}$0 \x
+    connect \port${b}$0 \port${a}$0
+    connect \q \q
+  end
+end
+"""
+"""A block with an inner one (x < y), whose unnamed ports are numbered over the design, as Amaranth does."""
+
+NUMBERED_TOP = r"""
+attribute \top 1
+module \top
+  wire input 0 \clk
+  wire width 2 input 1 \x
+  wire width 2 input 2 \y
+  wire width 2 output 3 \q
+  cell \outer_0 \first
+    connect \clk \clk
+    connect \x \x [0]
+    connect \port$10$0 \y [0]
+    connect \q \q [0]
+  end
+  cell \outer_1 \second
+    connect \clk \clk
+    connect \x \x [1]
+    connect \port$20$0 \y [1]
+    connect \q \q [1]
+  end
+end
+"""
+
+
+def test_numbered_ports_of_unnamed_nets(tmp_path: Path) -> None:
+    blocks = "".join(NUMBERED.format(n=n, a=10 * (n + 1), b=10 * (n + 1) + 1) for n in range(2))
+    before = blocks + NUMBERED_TOP
+    after = share_modules(before)
+    assert len(modules(before)) == 5 and len(modules(after)) == 3
+    for name, text in (("gold", before), ("gate", after)):
+        (tmp_path / f"{name}.il").write_text(text)
+    load = "read_rtlil {0}.il; hierarchy -check -top top; flatten; rename top {0}; design -stash {0}; "
+    copy = "design -copy-from {0} -as {0} {0}; "
+    script = "".join(step.format(name) for step in (load, copy) for name in ("gold", "gate"))
+    script += "equiv_make gold gate equiv; hierarchy -top equiv; equiv_simple; equiv_induct; equiv_status -assert"
+    run_tool("yosys", ["-p", script], directory=tmp_path, log=tmp_path / "log")
+    assert "Equivalence successfully proven" in (tmp_path / "log").read_text()
 
 
 def test_a_design_of_distinct_modules_stays_as_it_is() -> None:
