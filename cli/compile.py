@@ -28,7 +28,8 @@ def compile_(
     program = compile_network(import_network(model), configuration)
     timing = simulate_cycles(np.frombuffer(program.image, "<u4"), program.entry, configuration)
     rows = layer_report(program)
-    for row, end, start in zip(rows, timing.markers, [0, *timing.markers], strict=False):
+    ends = program.layer_ends(timing.markers)
+    for row, end, start in zip(rows, ends, [0, *ends], strict=False):
         row["estimate_layer_cycles"] = end - start
     table = Table(title=f"{program.name} on {configuration.name}", title_justify="left")
     for column in rows[0]:

@@ -30,7 +30,9 @@ def demo(
     config = PRESETS[_BOARD]
     missing = [name for name in _MODELS if not (models / name).is_file()]
     if missing:
-        raise DipoleError(f"{models / missing[0]}: not there; run the demo in a clone of the repository, or give --models")
+        raise DipoleError(
+            f"{models / missing[0]}: not there; run the demo in a clone of the repository, or give --models"
+        )
     output.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     equal = True

@@ -4,4 +4,5 @@ __all__ = ["DipoleError"]
 
 
 class DipoleError(Exception):
-    """An error for people: one line saying what is wrong, where, and what to do. The CLI prints it without traceback."""
+    """An error for people: one line saying what is wrong, where, and what to do. The CLI prints it without
+    traceback."""

@@ -16,7 +16,19 @@ from enum import IntEnum
 
 from .errors import DipoleError
 
-__all__ = ["FIELDS", "Engine", "ExecReg", "Instruction", "IsaError", "LoadReg", "Op", "Pool", "StoreReg", "decode", "encode"]
+__all__ = [
+    "FIELDS",
+    "Engine",
+    "ExecReg",
+    "Instruction",
+    "IsaError",
+    "LoadReg",
+    "Op",
+    "Pool",
+    "StoreReg",
+    "decode",
+    "encode",
+]
 
 
 class IsaError(DipoleError):

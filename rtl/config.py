@@ -45,7 +45,8 @@ class Config:
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     chunk: int = 8
-    """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most `lanes`."""
+    """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most
+    `lanes`."""
     mem_width: int = 32
     """Bits of a main memory word, a power of two, 32..256, at least `lanes` and `columns`."""
     mem_depth: int
@@ -96,7 +97,9 @@ class Config:
             if power and not _is_power_of_two(value):
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be a power of two")
         if type(self.corrections) is not bool:
-            raise ConfigError(f"configuration {self.name!r}: corrections is {self.corrections!r}, must be true or false")
+            raise ConfigError(
+                f"configuration {self.name!r}: corrections is {self.corrections!r}, must be true or false"
+            )
         for field in ("lanes", "columns"):
             if self.mem_width < getattr(self, field):
                 raise ConfigError(
@@ -148,7 +151,8 @@ class Config:
 
     @property
     def ladder_bits(self) -> int:
-        """Bits of the line of a ladder: fraction, multiplier, offset, shift (6), negate, and double with corrections."""
+        """Bits of the line of a ladder: fraction, multiplier, offset, shift (6), negate, and double with
+        corrections."""
         return 2 * self.mul_width + self.acc_width + 7 + self.corrections
 
     @property
@@ -233,14 +237,61 @@ class Config:
 PRESETS: dict[str, Config] = {
     config.name: config
     for config in (
-        Config(name="test_tiny", rows=2, columns=4, lanes=16, mem_depth=16384, row_depth=512, column_depth=512,
-               ladder_depth=64, acc_width=28, mul_width=18, corrections=True),
-        Config(name="test_wide", rows=3, columns=8, lanes=32, planes=2, hop=2, chunk=16, mem_width=64, mem_depth=16384,
-               ladders=2, acc_width=30, mul_width=18, corrections=True),
-        Config(name="icebreaker", rows=2, columns=4, lanes=32, chunk=16, mem_width=32, mem_depth=32768, mul_width=16, pixel_bits=8,
-               queue_depth=2),
-        Config(name="ulx3s_85f", rows=8, columns=16, lanes=64, chunk=16, mem_width=64, mem_depth=16384,
-               row_depth=512, column_depth=512, acc_width=32, mul_width=18, corrections=True, ladders=4),
+        Config(
+            name="test_tiny",
+            rows=2,
+            columns=4,
+            lanes=16,
+            mem_depth=16384,
+            row_depth=512,
+            column_depth=512,
+            ladder_depth=64,
+            acc_width=28,
+            mul_width=18,
+            corrections=True,
+        ),
+        Config(
+            name="test_wide",
+            rows=3,
+            columns=8,
+            lanes=32,
+            planes=2,
+            hop=2,
+            chunk=16,
+            mem_width=64,
+            mem_depth=16384,
+            ladders=2,
+            acc_width=30,
+            mul_width=18,
+            corrections=True,
+        ),
+        Config(
+            name="icebreaker",
+            rows=2,
+            columns=4,
+            lanes=32,
+            chunk=16,
+            mem_width=32,
+            mem_depth=32768,
+            mul_width=16,
+            pixel_bits=8,
+            queue_depth=2,
+        ),
+        Config(
+            name="ulx3s_85f",
+            rows=8,
+            columns=16,
+            lanes=64,
+            chunk=16,
+            mem_width=64,
+            mem_depth=16384,
+            row_depth=512,
+            column_depth=512,
+            acc_width=32,
+            mul_width=18,
+            corrections=True,
+            ladders=4,
+        ),
         Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),
     )
 }

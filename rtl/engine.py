@@ -49,7 +49,8 @@ class Engine(wiring.Component):
         Cycles with `busy` of the run going on, or of the last one.
     mem : Out(MemorySignature)
     drain_valid : Out(1), drain_data : Out((columns + 1) * acc_width)
-        Trace of the drain: one row of a tile, sum column highest, in the first cycle in which the store engine takes it.
+        Trace of the drain: one row of a tile, sum column highest, in the first cycle in which the store engine takes
+        it.
     """
 
     def __init__(self, config: Config, family: str | None = None):
@@ -196,17 +197,16 @@ class Engine(wiring.Component):
 
         # --- run, stop, errors --------------------------------------------------------------------
         watchdog = Signal(range(WATCHDOG_CYCLES), reset_less=True)
-        progress = Cat(queue.i.valid & queue.i.ready for queue in queues).any() | Cat(
-            queue.o.valid & queue.o.ready for queue in queues
-        ).any()
+        progress = (
+            Cat(queue.i.valid & queue.i.ready for queue in queues).any()
+            | Cat(queue.o.valid & queue.o.ready for queue in queues).any()
+        )
         m.d.sync += watchdog.eq(Mux(progress | ~self.busy, 0, watchdog + 1))
         store_range = store.write & (store.address[store_bits + len(self.mem.addr) :] != 0)
         m.d.comb += [
             fetch.start.eq(begin),
             fetch.entry.eq(self.entry),
-            fetch.idle.eq(
-                ~(Cat(queue.o.valid for queue in queues).any() | loader.busy | execute.busy | store.busy)
-            ),
+            fetch.idle.eq(~(Cat(queue.o.valid for queue in queues).any() | loader.busy | execute.busy | store.busy)),
             self.busy.eq(fetch.running),
         ]
         with m.If(begin):

@@ -15,9 +15,11 @@ __all__ = ["Execute"]
 class Execute(wiring.Component):
     """Takes SET and EXEC instructions; see docs/architecture.md, "Arithmetic of a tile", for the order of words.
 
-    SET takes one cycle. EXEC takes one cycle to start (more while it waits for a filled token) and one per word, and per
+    SET takes one cycle. EXEC takes one cycle to start (more while it waits for a filled token) and one per word, and
+    per
     exponent without a plane pair; its last word waits until `drain_free` if it has `drain`. In each cycle of a word the
-    buffer addresses are out; `control` and `sum_weight` belong to the data that the buffers deliver one cycle later, and
+    buffer addresses are out; `control` and `sum_weight` belong to the data that the buffers deliver one cycle later,
+    and
     come with it.
 
     Members
@@ -117,40 +119,39 @@ class Execute(wiring.Component):
         ]
         m.d.sync += [self.control.eq(next_control), self.sum_weight.eq(sum_code.bit_select(plane[:3], 1))]
 
-        with m.If(~running):
-            with m.Switch(opcode):
-                with m.Case(Op.SET):
-                    m.d.comb += self.i.ready.eq(1)
-                    with m.If(self.i.valid), m.Switch(field.reg):
-                        for register, target in registers.items():
-                            with m.Case(register):
-                                m.d.sync += target.eq(field.value)
-                with m.Case(Op.EXEC):
-                    m.d.comb += self.i.ready.eq(~exec_.wait | self.filled)
-                    with m.If(self.i.valid & self.i.ready):
-                        a_start = (exec_.abase + a_top)[:a_width]
-                        w_start = (exec_.wbase + w_top)[:w_width]
-                        m.d.comb += self.take_filled.eq(exec_.wait)
-                        m.d.sync += [
-                            running.eq(1),
-                            fresh.eq(fresh | exec_.first),
-                            cont.eq(exec_.cont),
-                            open_.eq(exec_.open),
-                            drain.eq(exec_.drain),
-                            signal.eq(exec_.signal),
-                            exponent.eq(planes * (groups - 1) + weight_planes - 1),
-                            run_group.eq(groups - 1),
-                            group.eq(groups - 1),
-                            run_plane.eq(weight_planes - 1),
-                            plane.eq(weight_planes - 1),
-                            run_a.eq(a_start),
-                            a.eq(a_start),
-                            run_w.eq(w_start),
-                            pair_w.eq(w_start),
-                            w.eq(w_start),
-                            word.eq(0),
-                            first_pair.eq(1),
-                        ]
+        with m.If(~running), m.Switch(opcode):
+            with m.Case(Op.SET):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid), m.Switch(field.reg):
+                    for register, target in registers.items():
+                        with m.Case(register):
+                            m.d.sync += target.eq(field.value)
+            with m.Case(Op.EXEC):
+                m.d.comb += self.i.ready.eq(~exec_.wait | self.filled)
+                with m.If(self.i.valid & self.i.ready):
+                    a_start = (exec_.abase + a_top)[:a_width]
+                    w_start = (exec_.wbase + w_top)[:w_width]
+                    m.d.comb += self.take_filled.eq(exec_.wait)
+                    m.d.sync += [
+                        running.eq(1),
+                        fresh.eq(fresh | exec_.first),
+                        cont.eq(exec_.cont),
+                        open_.eq(exec_.open),
+                        drain.eq(exec_.drain),
+                        signal.eq(exec_.signal),
+                        exponent.eq(planes * (groups - 1) + weight_planes - 1),
+                        run_group.eq(groups - 1),
+                        group.eq(groups - 1),
+                        run_plane.eq(weight_planes - 1),
+                        plane.eq(weight_planes - 1),
+                        run_a.eq(a_start),
+                        a.eq(a_start),
+                        run_w.eq(w_start),
+                        pair_w.eq(w_start),
+                        w.eq(w_start),
+                        word.eq(0),
+                        first_pair.eq(1),
+                    ]
         # The next run starts one group lower if that group's plane exists, else one weight plane lower.
         lower = Signal()
         next_plane = Signal(signed(5))

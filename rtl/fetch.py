@@ -23,7 +23,8 @@ _ENGINE_OF = {
 
 
 class Fetch(wiring.Component):
-    """Three cycles per instruction: request (more while loader or store use the main memory port), word, dispatch (more while
+    """Three cycles per instruction: request (more while loader or store use the main memory port), word, dispatch
+    (more while
     the queue is full). REPEAT is dispatched in one cycle, HALT when `idle` says that queues and engines are empty.
 
     Members
@@ -80,10 +81,9 @@ class Fetch(wiring.Component):
         m.d.comb += next_pc.eq(pc + Mux(jump, Cat(~repeat.back, Const(-1, len(pc))), 1))
 
         with m.FSM():
-            with m.State("idle"):
-                with m.If(self.start):
-                    m.d.sync += [pc.eq(self.entry), self.running.eq(1), Cat(counters).eq(0)]
-                    m.next = "request"
+            with m.State("idle"), m.If(self.start):
+                m.d.sync += [pc.eq(self.entry), self.running.eq(1), Cat(counters).eq(0)]
+                m.next = "request"
             with m.State("request"):
                 m.d.comb += [
                     self.request.eq(1),
@@ -97,15 +97,14 @@ class Fetch(wiring.Component):
             with m.State("dispatch"):
                 m.d.comb += jump.eq(1)
                 with m.Switch(opcode):
-                    with m.Case(Op.SET, Op.ADD):
-                        with m.Switch(field.engine):
-                            for engine in Engine:
-                                with m.Case(engine):
-                                    m.d.comb += self.o[engine].valid.eq(1)
-                                    with m.If(self.o[engine].ready):
-                                        m.next = "request"
-                            with m.Default():
-                                m.d.comb += self.bad_opcode.eq(1)
+                    with m.Case(Op.SET, Op.ADD), m.Switch(field.engine):
+                        for engine in Engine:
+                            with m.Case(engine):
+                                m.d.comb += self.o[engine].valid.eq(1)
+                                with m.If(self.o[engine].ready):
+                                    m.next = "request"
+                        with m.Default():
+                            m.d.comb += self.bad_opcode.eq(1)
                     for op, engine in _ENGINE_OF.items():
                         with m.Case(op):
                             m.d.comb += self.o[engine].valid.eq(1)
@@ -119,10 +118,9 @@ class Fetch(wiring.Component):
                                 with m.Else():
                                     m.d.sync += [counter.eq(counter + 1), pc.eq(next_pc)]
                         m.next = "request"
-                    with m.Case(Op.HALT):
-                        with m.If(self.idle):
-                            m.d.sync += self.running.eq(0)
-                            m.next = "idle"
+                    with m.Case(Op.HALT), m.If(self.idle):
+                        m.d.sync += self.running.eq(0)
+                        m.next = "idle"
                     with m.Default():
                         m.d.comb += self.bad_opcode.eq(1)
         return m

@@ -28,7 +28,8 @@ class Ladder(wiring.Component):
 
         code = 0 if d < 0 else min((multiplier * d + fraction) >> shift, 2**bits - 1)
 
-    With `Config.corrections`, code k is taken back to k - 1 at the first point of k on the line (the point before, 1 or with `double`
+    With `Config.corrections`, code k is taken back to k - 1 at the first point of k on the line (the point before, 1
+    or with `double`
     2 nearer to the offset, has a smaller code) if bit k of the channel's correction bits is set.
     One result per cycle, `config.ladder_latency` cycles, no flow control, no reset. Parameters come one cycle after the
     result, as block RAM delivers them.
@@ -44,7 +45,8 @@ class Ladder(wiring.Component):
         The total, two cycles after `result`.
     code : Out(8)
     channel : In, late_read : Out(1), late_address : Out, late_word : In(32)
-        With corrections: the place of the channel in the ladder memory, with `result`; reading of its correction bits, 32 at
+        With corrections: the place of the channel in the ladder memory, with `result`; reading of its correction
+        bits, 32 at
         a time.
     """
 

@@ -27,8 +27,10 @@ class BufferWrite(wiring.Signature):
 class Loader(wiring.Component):
     """Takes SET, ADD, LOADA, LOADW, LOADP and AWAIT; see docs/architecture.md for the order of steps.
 
-    SET, ADD and AWAIT take one cycle (AWAIT more while there is no done token), a load one to start (more while it waits
-    for a freed token) and one per step. A step that reads main memory waits while the store engine writes. A step's data are
+    SET, ADD and AWAIT take one cycle (AWAIT more while there is no done token), a load one to start (more while it
+    waits
+    for a freed token) and one per step. A step that reads main memory waits while the store engine writes. A step's
+    data are
     written two cycles later; `filled` pulses with the last write of a load that signals.
 
     Members
@@ -115,7 +117,7 @@ class Loader(wiring.Component):
         last_px = Signal(pixels, reset_less=True)
         unit = Signal(range(config.row_depth * per_lanes), reset_less=True)
         px, ky = Signal(pixels, reset_less=True), Signal(pixels, reset_less=True)
-        x, y, y_start = (Signal(signed(pixels + 1), name=n, reset_less=True) for n in ("x", "y", "y_start"))
+        x, y = (Signal(signed(pixels + 1), name=n, reset_less=True) for n in ("x", "y"))
         plane = Signal(4, reset_less=True)
         subplane = Signal(range(config.planes), reset_less=True)
         pad = Signal(9, reset_less=True)
@@ -173,47 +175,46 @@ class Loader(wiring.Component):
             self.range_error.eq(self.request & (chunk_address[chunk_shift + depth_bits :] != 0)),
         ]
 
-        with m.If(idle):
-            with m.Switch(opcode):
-                with m.Case(Op.SET):
-                    m.d.comb += self.i.ready.eq(1)
-                    with m.If(self.i.valid), m.Switch(field.reg):
-                        for r, target_register in reg.items():
-                            with m.Case(r):
-                                m.d.sync += target_register.eq(field.value)
-                                if r == LoadReg.STEP:
-                                    m.d.sync += [o.eq(field.value[:pixels] * k) for k, o in enumerate(offset)]
-                with m.Case(Op.ADD):
-                    m.d.comb += self.i.ready.eq(1)
-                    with m.If(self.i.valid), m.Switch(field.reg):
-                        for r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
-                            with m.Case(r):
-                                m.d.sync += reg[r].eq(reg[r] + field.value)
-                with m.Case(Op.AWAIT):
-                    m.d.comb += [self.i.ready.eq(self.done), self.take_done.eq(self.i.valid & self.done)]
-                with m.Default():
-                    m.d.comb += self.i.ready.eq(~loada.wait | self.freed)
-                    with m.If(self.i.valid & self.i.ready):
-                        m.d.comb += self.take_freed.eq(loada.wait)
-                        m.d.sync += [
-                            idle.eq(0),
-                            kind.act.eq(opcode == Op.LOADA),
-                            kind.weight.eq(opcode == Op.LOADW),
-                            kind.ladder.eq(opcode == Op.LOADP),
-                            signal.eq(loada.signal),
-                            last_px.eq(reg[LoadReg.KW] - 1 + Array(offset)[loada.rows]),
-                            Cat(unit, px, ky, plane, subplane, fill, filler, zero_pass).eq(0),
-                            Cat(plane_start, row_start).eq(-1),
-                            x.eq(reg[LoadReg.IX]),
-                            y.eq(reg[LoadReg.IY]),
-                            pad.eq(reg[LoadReg.PAD]),
-                            source_row.eq(reg[LoadReg.ACT]),
-                            base.eq(loada.base << exact_log2(per_lanes)),
-                            column.eq(0),
-                            item.eq(Mux(opcode == Op.LOADP, loadp.count, 0)),
-                            item_word.eq(0),
-                            target.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
-                        ]
+        with m.If(idle), m.Switch(opcode):
+            with m.Case(Op.SET):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid), m.Switch(field.reg):
+                    for r, target_register in reg.items():
+                        with m.Case(r):
+                            m.d.sync += target_register.eq(field.value)
+                            if r == LoadReg.STEP:
+                                m.d.sync += [o.eq(field.value[:pixels] * k) for k, o in enumerate(offset)]
+            with m.Case(Op.ADD):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid), m.Switch(field.reg):
+                    for r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
+                        with m.Case(r):
+                            m.d.sync += reg[r].eq(reg[r] + field.value)
+            with m.Case(Op.AWAIT):
+                m.d.comb += [self.i.ready.eq(self.done), self.take_done.eq(self.i.valid & self.done)]
+            with m.Default():
+                m.d.comb += self.i.ready.eq(~loada.wait | self.freed)
+                with m.If(self.i.valid & self.i.ready):
+                    m.d.comb += self.take_freed.eq(loada.wait)
+                    m.d.sync += [
+                        idle.eq(0),
+                        kind.act.eq(opcode == Op.LOADA),
+                        kind.weight.eq(opcode == Op.LOADW),
+                        kind.ladder.eq(opcode == Op.LOADP),
+                        signal.eq(loada.signal),
+                        last_px.eq(reg[LoadReg.KW] - 1 + Array(offset)[loada.rows]),
+                        Cat(unit, px, ky, plane, subplane, fill, filler, zero_pass).eq(0),
+                        Cat(plane_start, row_start).eq(-1),
+                        x.eq(reg[LoadReg.IX]),
+                        y.eq(reg[LoadReg.IY]),
+                        pad.eq(reg[LoadReg.PAD]),
+                        source_row.eq(reg[LoadReg.ACT]),
+                        base.eq(loada.base << exact_log2(per_lanes)),
+                        column.eq(0),
+                        item.eq(Mux(opcode == Op.LOADP, loadp.count, 0)),
+                        item_word.eq(0),
+                        target.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
+                    ]
 
         row_end = Signal()
         m.d.comb += row_end.eq(last_unit & (px == last_px) & ~filler)
@@ -270,11 +271,21 @@ class Loader(wiring.Component):
         tag = Signal(
             data.StructLayout(
                 {
-                    "act": 1, "column": config.columns, "ladder": config.ladder_words, "end": 1, "read": 1, "fill": 1,
-                    "any_row": 1, "start": 1, "px": pixels, "chunk": chunk_shift, "target": len(target),
-                    "planes": config.planes, "base": len(base),
+                    "act": 1,
+                    "column": config.columns,
+                    "ladder": config.ladder_words,
+                    "end": 1,
+                    "read": 1,
+                    "fill": 1,
+                    "any_row": 1,
+                    "start": 1,
+                    "px": pixels,
+                    "chunk": chunk_shift,
+                    "target": len(target),
+                    "planes": config.planes,
+                    "base": len(base),
                 }
-            )  # fmt: skip
+            )
         )
         planes = Signal(config.planes)
         with m.If(zero_pass):
@@ -297,7 +308,8 @@ class Loader(wiring.Component):
             tag.base.eq(base),
         ]
 
-        # Chunk p of the data comes from the chunk of the memory word at the place of the unit, lane word or ladder part.
+        # Chunk p of the data comes from the chunk of the memory word at the place of the unit, lane word or ladder
+        # part.
         mask = Signal(range(parts))
         m.d.comb += mask.eq(unit_chunks - 1)
         with m.If(tag.column != 0):

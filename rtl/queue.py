@@ -10,7 +10,8 @@ __all__ = ["Queue"]
 class Queue(wiring.Component):
     """`depth` payloads in registers, oldest in slot 0; no block RAM, no combinational path from input to output.
 
-    Latency one cycle; one payload per cycle. `i.ready` is low while all slots are taken, also in a cycle that frees one.
+    Latency one cycle; one payload per cycle. `i.ready` is low while all slots are taken, also in a cycle that frees
+    one.
 
     Members
     -------

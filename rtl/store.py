@@ -1,5 +1,7 @@
 """Store engine: drains a tile row by row, requantizes, pools, and writes planes or raw results to main memory."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -10,7 +12,7 @@ from ..golden.isa import Pool as Mode
 from .array import delay_line
 from .config import Config
 from .isa import REGISTER, STORE
-from .ladder import Ladder, parameters_layout
+from .ladder import Ladder
 from .pool import Pool
 
 __all__ = ["Store"]
@@ -19,11 +21,14 @@ __all__ = ["Store"]
 class Store(wiring.Component):
     """Takes SET, ADD, STORE and DONE.
 
-    SET and DONE wait until nothing is under way and take one cycle, ADD takes one cycle. STORE starts when the tile stands in the
-    drain registers and the STORE before it has begun to write, if it writes at all; it takes one cycle to start and `interval`
+    SET and DONE wait until nothing is under way and take one cycle, ADD takes one cycle. STORE starts when the tile
+    stands in the
+    drain registers and the STORE before it has begun to write, if it writes at all; it takes one cycle to start and
+    `interval`
     cycles per row, where interval = max(columns / ladders, BITS if it writes planes), or columns when RAW. A row's
     `columns / ladders` groups of results are selected in its first cycles. A row's planes are written from
-    `ladder_latency + 2` cycles after its last group was selected, one per cycle; a raw result three cycles after its selection.
+    `ladder_latency + 2` cycles after its last group was selected, one per cycle; a raw result three cycles after its
+    selection.
 
     Members
     -------
@@ -121,41 +126,40 @@ class Store(wiring.Component):
             self.release.eq(self.shift & (rows_left == 0)),
         ]
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
-        with m.If(~running):
-            with m.Switch(opcode):
-                with m.Case(Op.SET):
-                    m.d.comb += self.i.ready.eq(~under_way)
-                    with m.If(self.i.valid & self.i.ready), m.Switch(field.reg):
-                        for r, target in reg.items():
-                            with m.Case(r):
-                                m.d.sync += target.eq(field.value)
-                with m.Case(Op.ADD):
-                    m.d.comb += self.i.ready.eq(1)
-                    with m.If(self.i.valid & (field.reg == StoreReg.DST)):
-                        m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
-                with m.Case(Op.DONE):
-                    m.d.comb += [self.i.ready.eq(~under_way), self.done.eq(self.i.valid & ~under_way)]
-                with m.Default():
-                    m.d.comb += self.i.ready.eq(self.tile_ready & ~next_base_valid)
-                    with m.If(self.i.valid & self.i.ready):
-                        start = (reg[StoreReg.LADDER] + store.tile * columns)[: len(channel)]
-                        m.d.comb += self.take_tile.eq(1)
-                        m.d.sync += [
-                            running.eq(1),
-                            tile.mode.eq(store.pool),
-                            tile.low.eq(store.low),
-                            tile.high.eq(store.high),
-                            rows_left.eq(store.rows),
-                            row.eq(0),
-                            position.eq(0),
-                            first_row.eq(1),
-                            channel.eq(start),
-                            channel_start.eq(start),
-                            interval.eq(Mux(raw, columns, Mux(new_emit & (bits > groups), bits, groups))),
-                        ]
-                        with m.If(new_emit):
-                            scale = Mux(raw, columns * raw_granules, tile_granules)
-                            m.d.sync += [next_base.eq(reg[StoreReg.DST] + store.tile * scale), next_base_valid.eq(1)]
+        with m.If(~running), m.Switch(opcode):
+            with m.Case(Op.SET):
+                m.d.comb += self.i.ready.eq(~under_way)
+                with m.If(self.i.valid & self.i.ready), m.Switch(field.reg):
+                    for r, target in reg.items():
+                        with m.Case(r):
+                            m.d.sync += target.eq(field.value)
+            with m.Case(Op.ADD):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid & (field.reg == StoreReg.DST)):
+                    m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
+            with m.Case(Op.DONE):
+                m.d.comb += [self.i.ready.eq(~under_way), self.done.eq(self.i.valid & ~under_way)]
+            with m.Default():
+                m.d.comb += self.i.ready.eq(self.tile_ready & ~next_base_valid)
+                with m.If(self.i.valid & self.i.ready):
+                    start = (reg[StoreReg.LADDER] + store.tile * columns)[: len(channel)]
+                    m.d.comb += self.take_tile.eq(1)
+                    m.d.sync += [
+                        running.eq(1),
+                        tile.mode.eq(store.pool),
+                        tile.low.eq(store.low),
+                        tile.high.eq(store.high),
+                        rows_left.eq(store.rows),
+                        row.eq(0),
+                        position.eq(0),
+                        first_row.eq(1),
+                        channel.eq(start),
+                        channel_start.eq(start),
+                        interval.eq(Mux(raw, columns, Mux(new_emit & (bits > groups), bits, groups))),
+                    ]
+                    with m.If(new_emit):
+                        scale = Mux(raw, columns * raw_granules, tile_granules)
+                        m.d.sync += [next_base.eq(reg[StoreReg.DST] + store.tile * scale), next_base_valid.eq(1)]
         with m.Else():
             m.d.sync += [position.eq(position + 1), channel.eq(channel + ladders)]
             with m.If(self.shift):
@@ -170,9 +174,7 @@ class Store(wiring.Component):
                     m.d.sync += running.eq(0)
 
         # --- ladders, then pool ------------------------------------------------------------------
-        results = Array(
-            self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns)
-        )
+        results = Array(self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns))
         sum_ = Signal(config.acc_width)
         with m.If(reg[StoreReg.SUM]):
             m.d.comb += sum_.eq(self.drained[columns * config.acc_width :])
@@ -189,9 +191,7 @@ class Store(wiring.Component):
                 index.eq(Mux(raw, position, position * ladders + p)),
                 ladder.result.eq(results[index]),
                 ladder.sum.eq(sum_),
-                ladder.parameters.eq(
-                    self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]
-                ),
+                ladder.parameters.eq(self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]),
                 ladder.bits.eq(bits),
             ]
             if config.corrections:
@@ -232,7 +232,7 @@ class Store(wiring.Component):
         out_valid, out = valids[latency + 1] & flag[latency + 1].emit & ~raw, flag[latency + 1]
         with m.If(writing & ~raw):
             m.d.sync += write_plane.eq(write_plane + 1)
-            m.d.sync += [low.eq(high) for low, high in zip(planes[:-1], planes[1:], strict=True)]
+            m.d.sync += [low.eq(high) for low, high in pairwise(planes)]
         with m.If(raw | (write_plane == bits - 1)):
             m.d.sync += writing.eq(0)
         row_event, new_tile = Signal(), Signal()

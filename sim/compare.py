@@ -67,21 +67,26 @@ def drained_rows(program: Program) -> list[DrainedRow]:
     """The place in the network of every row that the program drains, in the order of the drain trace."""
     config = program.config
     rows: list[DrainedRow] = []
-    layer = 0
+    ends = [layer.done_index for layer in program.layers]
+    layer = done = 0
     visits: dict[tuple[int, int], int] = {}
     for _, i, registers in trace(program):
         if i.op is Op.DONE:
-            layer, visits = layer + 1, {}
+            if done == ends[layer]:
+                layer, visits = layer + 1, {}
+            done += 1
         if i.op is not Op.STORE:
             continue
         layout = program.layers[layer].layout
         bits = layout.stride * 32 if isinstance(layout, RawLayout) else layout.pixel_bits
         pixel_granules = bits // config.granule
         reg = registers[Engine.STORE]
-        first = (reg[StoreReg.DST] - layout.address * config.granules_per_word) // pixel_granules
-        visit = visits.get((first, i.tile), 0)
-        visits[first, i.tile] = visit + 1
+        # A layer in groups of column tiles starts each group behind the channels before it.
+        first, inside = divmod(reg[StoreReg.DST] - layout.address * config.granules_per_word, pixel_granules)
+        channel = inside * config.granule // (32 if isinstance(layout, RawLayout) else 1) + i.tile * config.columns
+        visit = visits.get((first, channel), 0)
+        visits[first, channel] = visit + 1
         for r in range(i.rows):
             y, x = divmod(first + r, layout.width)
-            rows.append(DrainedRow(layer, i.tile * config.columns, y, x, visit))
+            rows.append(DrainedRow(layer, channel, y, x, visit))
     return rows

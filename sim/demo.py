@@ -33,7 +33,11 @@ class DigitsResult:
 
 
 def run_digits(
-    model: Path, config: Config, *, rtl: int, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    model: Path,
+    config: Config,
+    *,
+    rtl: int,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> DigitsResult:
     """All 540 test images through QONNX and golden layers, the first `rtl` also through golden machine and RTL."""
     digits = digits_test_set()
@@ -48,7 +52,7 @@ def draw(result: DigitsResult, path: Path, *, shown: int = 20) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.15, 1])  # type: ignore[misc]
     program, timing = result.report.program, result.report.timing
     top.suptitle(
         f"{program.name}: {100 * result.accuracy:.2f} % of {len(result.labels)} test images, "
@@ -62,7 +66,9 @@ def draw(result: DigitsResult, path: Path, *, shown: int = 20) -> None:
     axes = bottom.subplots()
     layers = result.report.layers
     bars = axes.barh([f"{layer.name}\n{layer.precision} bit" for layer in layers], [layer.cycles for layer in layers])
-    axes.bar_label(bars, [f"{layer.cycles} cycles, {100 * layer.use:.1f} % of the array" for layer in layers], padding=4)
+    axes.bar_label(
+        bars, [f"{layer.cycles} cycles, {100 * layer.use:.1f} % of the array" for layer in layers], padding=4
+    )
     axes.set_xlim(0, 1.4 * max(layer.cycles for layer in layers))
     axes.invert_yaxis()
     axes.set_xlabel("cycles (activation / weight bits at the layer's name)")

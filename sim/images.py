@@ -35,7 +35,8 @@ def digits_test_set() -> ImageSet:
 def load_images(network: Network, count: int, source: str | None = None, seed: int = 0) -> ImageSet:
     """`count` images for a network.
 
-    `source` is "digits", "random" (uniform over the range of the input quantizer and a little beyond, from `seed`), or an .npz
+    `source` is "digits", "random" (uniform over the range of the input quantizer and a little beyond, from `seed`),
+    or an .npz
     file with `x` and perhaps `y`. None takes digits where the shape fits, else random images.
     """
     shape = network.input_shape
@@ -57,7 +58,7 @@ def load_images(network: Network, count: int, source: str | None = None, seed: i
             with np.load(Path(source), allow_pickle=False) as file:
                 if "x" not in file:
                     raise DipoleError(f"{source}: holds no array 'x' (it has: {', '.join(file.files) or 'none'})")
-                found = ImageSet(source, file["x"].astype(np.float32), file["y"] if "y" in file else None)
+                found = ImageSet(source, file["x"].astype(np.float32), file.get("y"))
         except (OSError, ValueError, EOFError) as error:
             raise DipoleError(f"{source}: no .npz file of images: {error}") from error
     if len(found) == 0 or found.images[0].size != size:

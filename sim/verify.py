@@ -1,6 +1,7 @@
 """Integer equality of every stage, from the network file to the RTL: what `dipole verify` does.
 
-For each image and layer: QONNX's execution = golden layers = golden machine = RTL, in every code and accumulator; and the
+For each image and layer: QONNX's execution = golden layers = golden machine = RTL, in every code and accumulator;
+and the
 golden machine = RTL in every drained word, the cycle of each, the total cycles and all of main memory.
 """
 
@@ -70,7 +71,7 @@ class Report:
 def layer_reports(program: Program, timing: Timing) -> list[LayerReport]:
     """Cycles and use of the array per layer, from the exact cycle model."""
     reports, start = [], 0
-    for layer, end in zip(program.layers, timing.markers, strict=True):
+    for layer, end in zip(program.layers, program.layer_ends(timing.markers), strict=True):
         reports.append(
             LayerReport(
                 name=layer.name,
@@ -141,7 +142,8 @@ def _against_qonnx(
     golden: list[LayerResult],
     progress: Callable[[str, int, int], None],
 ) -> None:
-    """QONNX's tensors of all layers against the golden layers; a difference that only QONNX's float32 sums make is said so."""
+    """QONNX's tensors of all layers against the golden layers; a difference that only QONNX's float32 sums make is
+    said so."""
     shape = report.network.qonnx_input_shape or images.shape[1:]
     real = images.reshape(len(images), *shape)
     progress("QONNX execution", 0, 1)
@@ -166,8 +168,8 @@ def _against_qonnx(
     for layer in integers:
         if layer.accumulators is not None and not layer.accumulator_certain:
             report.notes.append(
-                f"layer {layer.name!r}: QONNX's float32 sums may be off by {layer.accumulator_bound:.2g} of an integer; "
-                "its accumulators are not compared, its codes are"
+                f"layer {layer.name!r}: QONNX's float32 sums may be off by {layer.accumulator_bound:.2g} "
+                "of an integer; its accumulators are not compared, its codes are"
             )
     exact: list[Any] | None = None
     for k in range(len(images)):
@@ -194,7 +196,12 @@ def _against_machine(
         machine.write(address, words)
     found: list[Difference] = []
 
-    def compare(index: int, machine: Machine) -> None:
+    ends = {layer.done_index: index for index, layer in enumerate(program.layers)}
+
+    def compare(done: int, machine: Machine) -> None:
+        if done not in ends:
+            return
+        index = ends[done]
         layer = program.layers[index]
         raw = report.network.layers[index].thresholds is None
         ours = golden[index][0 if raw else 1]

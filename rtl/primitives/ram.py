@@ -11,7 +11,8 @@ __all__ = ["BlockRam"]
 class BlockRam(wiring.Component):
     """Simple dual-port synchronous RAM; `read_data` follows one cycle after `read` and stays until the next one.
 
-    Reading and writing one word in the same cycle is forbidden (asserted in simulation): that is what lets the tools leave
+    Reading and writing one word in the same cycle is forbidden (asserted in simulation): that is what lets the tools
+    leave
     out the collision logic of block RAMs. Contents are undefined until written.
 
     Parameters
@@ -46,8 +47,12 @@ class BlockRam(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # `no_rw_check` tells synthesis that collisions do not matter; the assertion below is why that is sound.
+        attributes = {"no_rw_check": 1}
         m.submodules.memory = memory = Memory(
-            shape=self.width, depth=max(2, self.depth), init=[], attrs={"no_rw_check": 1}
+            shape=self.width,
+            depth=max(2, self.depth),
+            init=[],
+            attrs=attributes,  # type: ignore[arg-type]
         )
         write = memory.write_port(granularity=self.granule)
         read = memory.read_port()

@@ -194,7 +194,7 @@ async def refusals(dut) -> None:
         (Command.READ, {"argument": 0, "last": CONFIG.mem_depth}, Result.RANGE),
         (9, {}, Result.COMMAND),
     ):
-        reply, _ = await link.ask(command, **fields)
+        reply, _ = await link.ask(command, **fields)  # type: ignore[arg-type]
         assert reply.result is result, f"{command!r} {fields}: {reply}"
     image = bytearray(PROGRAM.image)
     await link.ask(Command.LOAD_BEGIN, last=PROGRAM_VERSION, argument=CONFIG.hash32)

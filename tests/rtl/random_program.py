@@ -1,4 +1,5 @@
-"""Random programs at the level of instructions: any geometry the registers can say, not only what the compiler emits."""
+"""Random programs at the level of instructions: any geometry the registers can say, not only what the compiler
+emits."""
 
 import numpy as np
 
@@ -11,7 +12,8 @@ __all__ = ["random_program"]
 def random_program(config: Config, rng: np.random.Generator, layers: int = 3, tiles: int = 6) -> tuple[bytes, int]:
     """A memory image full of random bits with a program at its end, and the program's entry (instruction index).
 
-    Every layer loads random patches (padding, validity plane, steps), weights and ladders, computes tiles in every EXEC form,
+    Every layer loads random patches (padding, validity plane, steps), weights and ladders, computes tiles in every
+    EXEC form,
     and stores them pooled, as planes or raw, into the second half of memory.
     """
     words_total = config.mem_depth * config.mem_width // 32

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from random_program import random_program
 
+from dipole.golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, StoreReg, encode
 from dipole.golden.machine import Machine
 from dipole.golden.timing import simulate_cycles
 from dipole.rtl.config import PRESETS, Config
 from dipole.sim.engine import open_simulator
 
 TINY = PRESETS["test_tiny"]
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with open_simulator(TINY, engine="verilator") as simulator:
+        yield simulator
 
 
 def check(config: Config, simulator, seed: int) -> None:
@@ -46,6 +53,65 @@ def test_random_programs(name: str) -> None:
 def test_amaranth_simulator_agrees() -> None:
     with open_simulator(TINY, engine="amaranth") as simulator:
         check(TINY, simulator, 1000)
+
+
+BEYOND = TINY.mem_depth * TINY.chunks_per_word
+LOAD = dict.fromkeys(LoadReg, 0) | dict.fromkeys(
+    (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.H, LoadReg.W, LoadReg.PLANES, LoadReg.WORDS), 1
+)
+STORE = {**dict.fromkeys(StoreReg, 0), StoreReg.RAW: 1, StoreReg.DST: TINY.mem_depth * TINY.granules_per_word}
+
+
+def sets(engine: Engine, registers: dict) -> list[Instruction]:
+    return [Instruction(op=Op.SET, engine=engine, reg=reg, value=value) for reg, value in registers.items()]
+
+
+@pytest.mark.parametrize(
+    "program,error",
+    [
+        ([0], 1),
+        ([13 << 28], 1),
+        ([Op.SET << 28 | 3 << 26], 1),
+        ([*sets(Engine.LOAD, LOAD | {LoadReg.ACT: BEYOND}), Instruction(op=Op.LOADA)], 2),
+        ([*sets(Engine.LOAD, LOAD | {LoadReg.ACT: BEYOND - 1}), Instruction(op=Op.LOADA)], 0),
+        ([*sets(Engine.LOAD, {LoadReg.WGT: BEYOND, LoadReg.WWORDS: 1}), Instruction(op=Op.LOADW)], 2),
+        ([*sets(Engine.LOAD, {LoadReg.WGT: BEYOND}), Instruction(op=Op.LOADP)], 2),
+        (
+            [
+                *sets(
+                    Engine.EXEC, dict.fromkeys(ExecReg, 0) | {ExecReg.WORDS: 1, ExecReg.GROUPS: 1, ExecReg.PLANES: 1}
+                ),
+                *sets(Engine.STORE, STORE),
+                Instruction(op=Op.EXEC, first=True, drain=True),
+                Instruction(op=Op.STORE),
+            ],
+            2,
+        ),
+        ([Instruction(op=Op.AWAIT)], 3),
+    ],
+    ids=["opcode", "gap", "engine", "patch", "last", "weights", "ladders", "store", "watchdog"],
+)
+def test_errors_are_states(program: list, error: int, simulator) -> None:
+    """The engine stops with its status, is idle, and the next run is right."""
+    words = [encode(i) if isinstance(i, Instruction) else i for i in [*program, Instruction(op=Op.HALT)]]
+    simulator.load(np.array(words, "<u4").tobytes())
+    assert simulator.run(0, max_cycles=1 << 21).error == error
+    check(TINY, simulator, 7)
+
+
+def test_program_beyond_memory(simulator) -> None:
+    simulator.load(bytes(4))
+    assert simulator.run(TINY.mem_depth * TINY.mem_width // 32).error == 2
+    check(TINY, simulator, 7)
+
+
+@pytest.mark.parametrize("at", [1, 50, 400, 1001])
+def test_abort_in_mid_run(at: int, simulator) -> None:
+    image, entry = random_program(TINY, np.random.default_rng(5))
+    simulator.load(image)
+    result = simulator.run(entry, abort_at=at)
+    assert result.error == 0 and result.elapsed <= at + 2
+    check(TINY, simulator, 7)
 
 
 @pytest.mark.slow

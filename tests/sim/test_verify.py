@@ -72,7 +72,9 @@ def _random_layers(config_name: str, seeds: range, limits: Limits) -> None:
             machine.on_done = lambda k, m, program=program, seen=seen: seen.append(unpack_layer(program, k, m.memory))
             assert machine.run(program.entry) == 0
             for layer, ours, theirs in zip(network.layers, golden, seen, strict=True):
-                np.testing.assert_array_equal(theirs, ours.output[0].reshape(theirs.shape), f"{layer.name}, seed {seed}")
+                np.testing.assert_array_equal(
+                    theirs, ours.output[0].reshape(theirs.shape), f"{layer.name}, seed {seed}"
+                )
             timing = simulate_cycles(np.frombuffer(program.image, "<u4"), program.entry, config)
             result = simulator.run(program.entry, trace=True)
             drained = np.concatenate([np.asarray(tile) for tile in machine.drained])
@@ -96,10 +98,11 @@ def test_many_random_layers(config: str) -> None:
 
 
 def test_a_difference_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong word in the drain, a wrong cycle and a wrong tensor are each named with layer, channel, pixel and both values."""
+    """A wrong word in the drain, a wrong cycle and a wrong tensor are each named with layer, channel, pixel and both
+    values."""
     run = Simulator.run
 
-    def tampered(self, *args, **keywords):  # noqa: ANN001, ANN202
+    def tampered(self, *args, **keywords):
         result = run_original(self, *args, **keywords)
         words = result.drained_words.copy()
         words[40, 2] ^= 1
