@@ -177,17 +177,16 @@ class Config:
     def pop_latency(self) -> int:
         """Operands at a PE to their popcount in the slowest family; in others it comes earlier and the array waits.
 
-        W = 1: a register per level of the tree of full adders on ECP5. W > 1: groups of 8 lanes, then adders of four.
+        W = 1: a register per level of the tree of full adders on ECP5. W > 1: pairs of lanes at the edge of a row,
+        their choice with the first level, every second level; or groups of 8 lanes, then adders of four operands.
         """
         if self.planes == 1:
             return max(2, (self.lanes - 1).bit_length() - 1)
         stages, operands = 1, -(-self.lanes // 8)
         while operands > 1:
             stages, operands = stages + 1, -(-operands // 4)
-        operands = self.planes
-        while operands > 1:
-            stages, operands = stages + 1, -(-operands // 4)
-        return stages
+        pairs = 2 + (self.lanes.bit_length() - 2) // 2
+        return max(pairs, stages + (2 if self.planes > 4 else 1))
 
     @property
     def skew(self) -> int:
@@ -247,7 +246,7 @@ PRESETS: dict[str, Config] = {
             column_depth=512,
             ladder_depth=64,
             acc_width=28,
-            mul_width=18,
+            mul_width=22,
             corrections=True,
         ),
         Config(
@@ -262,7 +261,7 @@ PRESETS: dict[str, Config] = {
             mem_depth=16384,
             ladders=2,
             acc_width=30,
-            mul_width=18,
+            mul_width=22,
             corrections=True,
         ),
         Config(
@@ -288,7 +287,7 @@ PRESETS: dict[str, Config] = {
             row_depth=512,
             column_depth=512,
             acc_width=32,
-            mul_width=18,
+            mul_width=22,
             corrections=True,
             ladders=4,
         ),
