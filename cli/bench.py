@@ -18,12 +18,12 @@ def _group() -> None:
 @bench.command()
 def pe(
     lanes: Annotated[list[int] | None, typer.Option(help="Lanes; may be repeated. Default: 32 and 64.")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="up5k, hx8k or ecp5_25; may be repeated. Default: all.")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="up5k, hx8k or ecp5_25; may be repeated. Default: all.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=16, help="Place-and-route seeds.")] = 3,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures to this JSON file.")] = None,
-    document: Annotated[
-        Path | None, typer.Option(help="Replace the section `bench pe` of this Markdown file.")
-    ] = None,
+    document: Annotated[Path | None, typer.Option(help="Replace the section `bench pe` of this Markdown file.")] = None,
 ) -> None:
     """Dot product units, ours and others: LUT4 per operation and Fmax."""
     from rich.console import Console
@@ -35,7 +35,9 @@ def pe(
     with stages() as progress:
         results = compare(lanes or [32, 64], device, seeds=seeds, progress=progress)
     console = Console()
-    table = Table(*COLUMNS, caption="Routed; worst and median of the seeds. One product of two bits, added: two operations.")
+    table = Table(
+        *COLUMNS, caption="Routed; worst and median of the seeds. A product of two bits, added: two operations."
+    )
     for row in results.rows():
         table.add_row(*row)
     console.print(table) if console.is_terminal else Console(width=140).print(table)
