@@ -1,6 +1,8 @@
 """XNOR and popcount on ECP5: the XNORs absorbed in the carry cells, small adders in shared chains."""
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -66,7 +68,7 @@ class AbsorbedPopcount(wiring.Component):
         lanes, levels = self.config.lanes, (self.config.lanes - 1).bit_length() - 1
         products = list(zip(self.a, self.w, strict=True))
 
-        def registered(bits):
+        def registered(bits: Any) -> Any:
             if isinstance(bits, list | tuple):
                 return type(bits)(map(registered, bits))
             copy = Signal(reset_less=True)
@@ -78,12 +80,12 @@ class AbsorbedPopcount(wiring.Component):
             del products[:count]
             return taken
 
-        numbers: list[list[Value]] = []
+        numbers: list[Any] = []
         for level in range(1, levels + 1):
             adders = lanes >> (level + 1)
             chains = -(-adders * (level + 1) // (_HALVES - 1))
             share = -(-adders // chains)
-            sums: list[list[Value]] = []
+            sums: list[Any] = []
             for at in range(0, adders, share):
                 chain = CarryChain(m, platform, f"level{level}_{at}")
                 for k in range(at, min(at + share, adders)):
@@ -97,8 +99,8 @@ class AbsorbedPopcount(wiring.Component):
                     if level == 1:
                         sums.append([chain.bit(a, w, b, x, lambda a, w, b, x: a ^ w ^ b ^ x)])
                     else:
-                        x, y = numbers[2 * k : 2 * k + 2]
-                        sums.append([chain.add(*bits, inverted=level == 2) for bits in zip(x, y, strict=True)])
+                        low, high = numbers[2 * k : 2 * k + 2]
+                        sums.append([chain.add(*bits, inverted=level == 2) for bits in zip(low, high, strict=True)])
                 sums[-1].append(chain.top())
                 chain.done()
             numbers = registered(sums)

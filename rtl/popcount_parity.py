@@ -1,5 +1,8 @@
 """XNOR and popcount on iCE40: prefix parity in front, small adders in shared carry chains behind."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -65,7 +68,7 @@ class ParityPopcount(wiring.Component):
         m = Module()
         size, levels = self.config.chunk, self._levels(self.config)
 
-        def registered(bits):
+        def registered(bits: Any) -> Any:
             if isinstance(bits, list):
                 return [registered(bit) for bit in bits]
             copy = Signal(reset_less=True)
@@ -118,7 +121,7 @@ class ParityPopcount(wiring.Component):
         return m
 
     @staticmethod
-    def _full_adder(m: Module, platform: object, bits: list[Value], name: str) -> list[Value]:
+    def _full_adder(m: Module, platform: object, bits: Sequence[Value], name: str) -> list[Signal]:
         return [
             lut4(m, platform, lambda x, y, z: x ^ y ^ z, *bits, name=f"{name}_sum"),
             lut4(m, platform, lambda x, y, z: (x & y) | (z & (x | y)), *bits, name=f"{name}_carry"),

@@ -40,7 +40,8 @@ def _rescale(layer: QuantConv2d | QuantLinear, norm: nn.Module | None) -> None:
     scale = best_scale(layer.weight, layer.bits)
     layer.weight.div_(scale).clamp_(-1, 1)
     if (
-        isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        norm is not None
+        and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
         and norm.running_mean is not None
         and norm.running_var is not None
     ):
