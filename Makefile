@@ -8,7 +8,7 @@ OUT ?= out
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PACKAGES := boards cli compiler golden host rtl sim train
+PACKAGES := bench boards cli compiler golden host rtl sim train
 
 .PHONY: help install demo test test-slow test-train lint types format clean
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..golden.errors import DipoleError
+from .bench import bench
 from .build import build
 from .check import check
 from .compile import compile_
@@ -46,6 +47,7 @@ app.command()(build)
 app.command()(demo)
 app.command()(flash)
 app.command()(presets)
+app.add_typer(bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

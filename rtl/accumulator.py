@@ -1,6 +1,6 @@
 """Run accumulator and Horner register, portable version."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,12 +18,12 @@ class Accumulator(wiring.Component):
     Parameters
     ----------
     config : Config
-    width : int
-        Bits of the popcount.
+    shape : ShapeLike
+        Of the popcount, which may be signed.
 
     Members
     -------
-    pop : In(width), carry : In(1)
+    pop : In(shape), carry : In(1)
         Popcount of the word of `c_run`: their sum.
     c_run, c_result : In(Control)
         The same control word in two successive cycles.
@@ -32,11 +32,11 @@ class Accumulator(wiring.Component):
         of a tile it is undefined from the second cycle behind the last word of the tile before.
     """
 
-    def __init__(self, config: Config, width: int):
+    def __init__(self, config: Config, shape: ShapeLike):
         self.config = config
         super().__init__(
             {
-                "pop": In(width),
+                "pop": In(shape),
                 "carry": In(1),
                 "c_run": In(Control),
                 "c_result": In(Control),

@@ -1,6 +1,6 @@
 """Run accumulator and Horner register on ECP5: half a carry cell per bit, enables and clears within."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,11 +18,11 @@ class Ecp5Accumulator(wiring.Component):
     tile starts.
     """
 
-    def __init__(self, config: Config, width: int):
+    def __init__(self, config: Config, shape: ShapeLike):
         self.config = config
         super().__init__(
             {
-                "pop": In(width),
+                "pop": In(shape),
                 "carry": In(1),
                 "c_run": In(Control),
                 "c_result": In(Control),
@@ -37,10 +37,12 @@ class Ecp5Accumulator(wiring.Component):
         result = Signal(config.acc_width, reset_less=True)
         zero = Const(0)
 
+        pop = Signal.like(run, name="pop_extended")
+        m.d.comb += pop.eq(self.pop)
         chain = CarryChain(m, platform, "run")
         chain.inject(self.carry, self.c_run.valid)
         next_run = Cat(
-            chain.bit(self.pop[k] if k < len(self.pop) else zero, self.c_run.valid, run[k], self.c_run.first,
+            chain.bit(pop[k], self.c_run.valid, run[k], self.c_run.first,
                       lambda pop, valid, run, first: (pop & valid) ^ (run & ~first))
             for k in range(len(run))
         )  # fmt: skip
@@ -48,6 +50,7 @@ class Ecp5Accumulator(wiring.Component):
         m.d.sync += run.eq(next_run)
 
         chain = CarryChain(m, platform, "result")
+        chain.inject(zero)
         next_result = Cat(
             chain.bit(run[k] if k < len(run) else zero, zero, result[k - 1] if k else zero, self.c_result.fresh,
                       lambda run, zero, double, fresh: run ^ (double & ~fresh))

@@ -1,6 +1,6 @@
 """Run accumulator and Horner register on iCE40: one logic cell per bit, one more in all."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Module, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -22,11 +22,11 @@ class Ice40Accumulator(wiring.Component):
     behind the last word of the tile before, which the execute engine's start cycle sees to.
     """
 
-    def __init__(self, config: Config, width: int):
+    def __init__(self, config: Config, shape: ShapeLike):
         self.config = config
         super().__init__(
             {
-                "pop": In(width),
+                "pop": In(shape),
                 "carry": In(1),
                 "c_run": In(Control),
                 "c_result": In(Control),
@@ -37,18 +37,22 @@ class Ice40Accumulator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        run = Signal(config.run_width, reset_less=True)
+        # Without its carry a signed popcount, and with it a run, may be -1; the Horner register must see that.
+        signed = self.pop.shape().signed
+        run = Signal(min(config.acc_width, config.run_width + signed), reset_less=True)
         late = Signal(reset_less=True)
         result = Signal(config.acc_width, reset_less=True)
         m.d.comb += self.result.eq(result)
         word = Signal()
         m.d.comb += word.eq(self.c_run.first | self.c_run.valid)
 
+        pop = Signal.like(run, name="pop_extended")
+        m.d.comb += pop.eq(self.pop)
         chain = CarryChain(m, platform, "run")
         # The carry's register lives in the cell that puts it into the chain.
         next_late = chain.bit(late, late, self.carry, lambda i0, i1, i2, ci: i0)
         next_run = Cat(
-            chain.bit(bit, self.pop[k] if k < len(self.pop) else Const(0), self.c_run.first,
+            chain.bit(bit, pop[k], self.c_run.first,
                       lambda i0, i1, i2, ci: (i0 & i2) | (~i0 & (i1 ^ i2 ^ ci)))
             for k, bit in enumerate(run)
         )  # fmt: skip
@@ -57,10 +61,10 @@ class Ice40Accumulator(wiring.Component):
             with m.If(~self.c_run.valid):
                 m.d.sync += [run.eq(0), late.eq(0)]
 
+        addend = Signal.like(result, name="run_extended")
+        m.d.comb += addend.eq(run.as_signed() if signed else run)
         chain = CarryChain(m, platform, "result")
-        next_result = Cat(
-            chain.bit(result[k - 1] if k else late, run[k] if k < len(run) else Const(0)) for k in range(len(result))
-        )
+        next_result = Cat(chain.bit(result[k - 1] if k else late, addend[k]) for k in range(len(result)))
         clear = Signal()
         m.d.comb += clear.eq(word & self.c_run.fresh)
         with m.If(clear):

@@ -5,7 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
-from .pe import PE, Control, pe_latency
+from .pe import PE, Control, pe_latency, uses_pairs
+from .popcount_pairs import pair_sums
 from .primitives.family import family_of
 
 __all__ = ["Array", "delay_line"]
@@ -29,6 +30,8 @@ class Array(wiring.Component):
     Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
     (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`; `shift` moves row r
     + 1 to row r.
+
+    Where PEs take sums of pairs (`uses_pairs`), the weights come one cycle later than that.
 
     Parameters
     ----------
@@ -74,8 +77,11 @@ class Array(wiring.Component):
         # `ready` comes at the time of the slowest family, so that programs take the same cycles on all.
         controls = delay_line(m, self.control, latency + 3 + config.skew, "control")
         ready = delay_line(m, controls[-1].drain, config.pop_latency - latency, "ready")[-1]
-        sum_weights = delay_line(m, self.sum_weight, config.skew, "sum_weight", reset_less=True)
-        a = [delay_line(m, self.a[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
+        # Sums of pairs take a cycle at the edge of a row; the weights come a cycle later by themselves.
+        pairs = uses_pairs(config, family)
+        sum_weights = delay_line(m, self.sum_weight, config.skew + pairs, "sum_weight", reset_less=True)
+        operands = [pair_sums(m, self.a[r], config, f"row{r}") if pairs else self.a[r] for r in range(rows)]
+        a = [delay_line(m, operands[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
         w = [delay_line(m, self.w[c], (rows - 1) // hop, f"w{c}", reset_less=True) for c in range(columns)]
 
         above = [Signal(config.acc_width, name=f"above{c}") for c in range(columns + 1)]
@@ -83,7 +89,7 @@ class Array(wiring.Component):
             for c in range(columns + 1):
                 skew = r // hop + c // hop
                 m.submodules[f"pe_{r}_{c}"] = pe = PE(config, family)
-                weight = w[c][r // hop] if c < columns else sum_weights[skew].replicate(config.lanes)
+                weight = w[c][r // hop] if c < columns else sum_weights[skew + pairs].replicate(config.lanes)
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
                     pe.w.eq(weight),

@@ -12,6 +12,8 @@ from .execute import Execute
 from .fetch import Fetch
 from .loader import Loader
 from .memory import MemorySignature
+from .pe import uses_pairs
+from .primitives.family import family_of
 from .primitives.ram import BlockRam
 from .queue import Queue
 from .recode import recode
@@ -106,7 +108,11 @@ class Engine(wiring.Component):
 
         # --- array, buffers, drain -----------------------------------------------------------------
         a_addresses = delay_line(m, Cat(execute.read, execute.a_address), config.skew, "a_address", reset_less=True)
-        w_addresses = delay_line(m, Cat(execute.read, execute.w_address), config.skew, "w_address", reset_less=True)
+        # Weights that meet sums of pairs are read a cycle later; that is still before the loader can write there.
+        w_lag = int(uses_pairs(config, self.family or family_of(platform)))
+        w_addresses = delay_line(
+            m, Cat(execute.read, execute.w_address), config.skew + w_lag, "w_address", reset_less=True
+        )
         # Operands enter the buffers in the form that the PEs of the family take.
         lane_word = Signal(config.lanes)
         m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
@@ -124,7 +130,7 @@ class Engine(wiring.Component):
         for c in range(config.columns):
             m.submodules[f"column_buffer_{c}"] = buffer = BlockRam(width=config.lanes, depth=config.column_depth)
             m.d.comb += [
-                Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop]),
+                Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop + w_lag]),
                 buffer.write.eq(loader.column_enable[c]),
                 buffer.write_address.eq(loader.column_address),
                 buffer.write_data.eq(lane_word),

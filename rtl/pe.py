@@ -11,25 +11,37 @@ from .config import Config
 from .control import Control
 from .popcount import Popcount
 from .popcount_absorbed import AbsorbedPopcount
+from .popcount_pairs import PairPopcount
 from .popcount_parity import ParityPopcount
-from .primitives.family import family_of
 from .recode import uses_parity
 
-__all__ = ["PE", "Control", "pe_latency", "popcount_of"]
+__all__ = ["ACCUMULATORS", "PE", "Control", "pe_latency", "popcount_of", "uses_pairs"]
 
-_ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
+ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
+"""Class of accumulator in the PEs of each family."""
 
 
-def popcount_of(config: Config, family: str) -> type[Popcount] | type[ParityPopcount] | type[AbsorbedPopcount]:
-    """The class of popcount in the PEs of a family."""
+def uses_pairs(config: Config, family: str) -> bool:
+    """Whether the PEs of the family take sums of pairs of lanes (`popcount_pairs.pair_sums`) as activations."""
+    return family in ("ice40", "ecp5") and config.planes > 1
+
+
+def popcount_of(config: Config, family: str) -> Popcount | AbsorbedPopcount | PairPopcount | ParityPopcount:
+    """The popcount in the PEs of a family."""
+    if uses_pairs(config, family):
+        return PairPopcount(config, family)
     if uses_parity(config, family):
-        return ParityPopcount
-    return AbsorbedPopcount if family == "ecp5" and config.planes == 1 else Popcount
+        return ParityPopcount(config)
+    return AbsorbedPopcount(config) if family == "ecp5" else Popcount(config)
 
 
 def pe_latency(config: Config, family: str) -> int:
-    """Cycles from the operands at a PE of the family to their popcount; `config.pop_latency` at most."""
-    return popcount_of(config, family).latency(config)
+    """Cycles from the operands of the array to their popcount in a PE of the family; `config.pop_latency` at most."""
+    if uses_pairs(config, family):
+        return PairPopcount.latency(config)
+    if uses_parity(config, family):
+        return ParityPopcount.latency(config)
+    return AbsorbedPopcount.latency(config) if family == "ecp5" else Popcount.latency(config)
 
 
 class PE(wiring.Component):
@@ -43,14 +55,14 @@ class PE(wiring.Component):
     of the tile before.
 
     The structure depends on the family of the fabric, the function does not, but for the operands: they are what
-    `recode.recode` makes of a word for that family. Vendor cells appear only on a platform of the family; elsewhere the
-    same structure is made of equations.
+    `recode.recode`, and behind the buffers the array, makes of a word for that family. Vendor cells appear only on a
+    platform of the family; elsewhere the same structure is made of equations.
 
     Parameters
     ----------
     config : Config
-    family : str or None
-        One of `primitives.family.FAMILIES`; None: that of the platform.
+    family : str
+        One of `primitives.family.FAMILIES`.
 
     Members
     -------
@@ -65,12 +77,12 @@ class PE(wiring.Component):
         The drain register.
     """
 
-    def __init__(self, config: Config, family: str | None = None):
+    def __init__(self, config: Config, family: str = "portable"):
         self.config = config
         self.family = family
         super().__init__(
             {
-                "a": In(config.planes * config.lanes),
+                "a": In((config.planes + uses_pairs(config, family)) * config.lanes),
                 "w": In(config.lanes),
                 "c_run": In(Control),
                 "c_result": In(Control),
@@ -84,9 +96,8 @@ class PE(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        family = self.family or family_of(platform)
-        m.submodules.popcount = popcount = popcount_of(config, family)(config)
-        m.submodules.accumulator = accumulator = _ACCUMULATORS[family](config, len(popcount.o))
+        m.submodules.popcount = popcount = popcount_of(config, self.family)
+        m.submodules.accumulator = accumulator = ACCUMULATORS[self.family](config, popcount.o.shape())
         m.d.comb += [
             popcount.a.eq(self.a),
             popcount.w.eq(self.w),

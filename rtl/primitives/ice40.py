@@ -64,6 +64,10 @@ class CarryChain:
         self._carry = carry
         return o
 
+    def add(self, x: Value, y: Value) -> Signal:
+        """An adder bit of x and y; returns the sum."""
+        return self.bit(x, y)
+
     def inject(self, carry: Value) -> Signal:
         """A separator: the carry from below comes out, `carry` goes on upwards."""
         return self.bit(carry, carry)
@@ -74,3 +78,6 @@ class CarryChain:
         self.cells += 1
         zero = Const(0)
         return lut4(self._m, self._platform, lambda i0, i1, i2, ci: ci, zero, zero, zero, self._carry, name=name)
+
+    def done(self) -> None:
+        """Nothing; every cell is complete when it is taken."""

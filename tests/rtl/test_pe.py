@@ -7,7 +7,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from dipole.rtl.config import Config
-from dipole.rtl.pe import PE, pe_latency
+from dipole.rtl.pe import PE, pe_latency, uses_pairs
+from dipole.rtl.popcount_pairs import pair_sums
 from dipole.rtl.primitives.family import FAMILIES
 from dipole.rtl.recode import recode
 
@@ -19,7 +20,11 @@ def random_tiles(config: Config, rng: random.Random, tiles: int) -> tuple[list, 
     cycles, results = [], []
 
     def operands() -> tuple[int, int]:
-        return rng.getrandbits(config.planes * config.lanes), rng.getrandbits(config.lanes)
+        w = rng.getrandbits(config.lanes)
+        if rng.random() < 0.2:  # no product at all, or all of them
+            plane = w if rng.random() < 0.5 else ~w % (1 << config.lanes)
+            return sum(plane << v * config.lanes for v in range(config.planes)), w
+        return rng.getrandbits(config.planes * config.lanes), w
 
     for _ in range(tiles):
         result, runs = 0, rng.randint(1, 5)
@@ -59,7 +64,13 @@ def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_widt
     m = Module()
     m.submodules.pe = pe = PE(config, family)
     a, w = Signal(planes * lanes), Signal(lanes)
-    m.d.comb += [pe.a.eq(recode(a, config, family=family)), pe.w.eq(recode(w, config, family=family))]
+    operands = recode(a, config, family=family)
+    weights = recode(w, config, family=family)
+    if uses_pairs(config, family):
+        operands = pair_sums(m, operands, config, "row")
+        m.d.sync += (later := Signal(lanes)).eq(weights)
+        weights = later
+    m.d.comb += [pe.a.eq(operands), pe.w.eq(weights)]
     drained = []
 
     async def bench(ctx):

@@ -14,7 +14,8 @@ from amaranth.sim import Simulator
 
 from dipole.boards.toolchain import find_tool
 from dipole.rtl.config import Config
-from dipole.rtl.pe import pe_latency, popcount_of
+from dipole.rtl.pe import pe_latency, popcount_of, uses_pairs
+from dipole.rtl.popcount_pairs import pair_sums
 from dipole.rtl.primitives.family import FAMILIES, family_of
 from dipole.rtl.recode import parities, recode
 
@@ -41,9 +42,15 @@ def expected(config: Config, a: int, w: int) -> int:
 def simulate(config: Config, family: str, words: list[tuple[int, int]]) -> list[int]:
     """`o + carry`, one word per cycle, of operands recoded for the family."""
     m = Module()
-    m.submodules.dut = dut = popcount_of(config, family)(config)
+    m.submodules.dut = dut = popcount_of(config, family)
     a, w = Signal(config.lanes * config.planes), Signal(config.lanes)
-    m.d.comb += [dut.a.eq(recode(a, config, family=family)), dut.w.eq(recode(w, config, family=family))]
+    operands = recode(a, config, family=family)
+    weights = recode(w, config, family=family)
+    if uses_pairs(config, family):
+        operands = pair_sums(m, operands, config, "row")
+        m.d.sync += (later := Signal(config.lanes)).eq(weights)
+        weights = later
+    m.d.comb += [dut.a.eq(operands), dut.w.eq(weights)]
     sums = []
 
     async def bench(ctx):
@@ -158,7 +165,7 @@ class Total(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.popcount = popcount = popcount_of(self.config, self.family)(self.config)
+        m.submodules.popcount = popcount = popcount_of(self.config, self.family)
         m.d.comb += [
             popcount.a.eq(recode(self.a, self.config, family=self.family)),
             popcount.w.eq(recode(self.w, self.config, family=self.family)),

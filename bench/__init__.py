@@ -1,0 +1,1 @@
+"""Measurements of the hardware: synthesis, place and route, cycles."""

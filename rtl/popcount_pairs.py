@@ -1,0 +1,146 @@
+"""Weighted popcount of several activation planes at once: pairs of lanes, chosen from sums made once per row."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .primitives import ecp5, ice40
+
+__all__ = ["PairPopcount", "pair_sums"]
+
+_CHAINS = {"ice40": ice40.CarryChain, "ecp5": ecp5.CarryChain}
+_CELLS = {"ice40": 16, "ecp5": 26}
+"""Cells of a carry chain: static timing sees a path through all of them."""
+_LEVELS = 2
+"""Levels of carry chains between two registers, behind the first level."""
+
+
+def pair_sums(m: Module, a: Value, config: Config, name: str) -> Signal:
+    """For the word `a` of a row, what all its PEs take instead: registered, so one cycle later.
+
+    With A0 and A1 the W-bit activation codes of lanes 2k and 2k + 1: A0 + A1, then A0 + ~A1, of W + 1 bits each.
+    """
+    planes, lanes = config.planes, config.lanes
+    word = Signal(lanes * planes, name=f"{name}_word")
+    m.d.comb += word.eq(a)
+    sums = []
+    for lane in range(0, lanes, 2):
+        low, high = (Cat(word[v * lanes + k] for v in range(planes)) for k in (lane, lane + 1))
+        for sign, other in (("plus", high), ("minus", ~high)):
+            total = Signal(planes + 1, name=f"{name}_{sign}{lane}", reset_less=True)
+            m.d.sync += total.eq(low + other)
+            sums.append(total)
+    out = Signal(lanes * (planes + 1), name=f"{name}_sums")
+    m.d.comb += out.eq(Cat(sums))
+    return out
+
+
+class PairPopcount(wiring.Component):
+    """Weighted popcount as of `Popcount`, as `o + carry`, from the sums of pairs of a row.
+
+    A product of weight 1 gives the code A of its lane, of weight 0 its complement ~A = 2**W - 1 - A. So a pair gives u
+    = A0 + A1 for weights 1 1, v = A0 + ~A1 for 1 0, and, with q the complements of u and v, ~u - 1 for 0 0 and ~v - 1
+    for 0 1: in each case q + w0 - 1, where each bit of q is one LUT of a bit of u, a bit of v and two weights. The w0
+    are the carry ins of the adders of the tree, which are as many but one, and the lanes / 2 ones come off at the end.
+
+    One word per cycle, no flow control; `LATENCY` cycles from the activations at the edge of the row to the sum, one
+    less from the weights; no resets.
+
+    Parameters
+    ----------
+    config : Config
+        Uses `lanes` and `planes`, which is more than 1.
+    family : str
+        "ice40" or "ecp5".
+
+    Members
+    -------
+    a : In((planes + 1) * lanes)
+        See `pair_sums`.
+    w : In(lanes)
+    o : Out
+        Signed; -1 with carry is a sum of 0.
+    carry : Out(1)
+        The first weight of the last pair.
+    """
+
+    def __init__(self, config: Config, family: str):
+        self.config = config
+        self.family = family
+        self.LATENCY = self.latency(config)
+        highest = config.lanes * ((1 << config.planes) - 1)
+        super().__init__(
+            {
+                "a": In((config.planes + 1) * config.lanes),
+                "w": In(config.lanes),
+                "o": Out(signed(highest.bit_length() + 1)),
+                "carry": Out(1),
+            }
+        )
+
+    @staticmethod
+    def latency(config: Config) -> int:
+        return 2 + -(-(config.lanes.bit_length() - 3) // _LEVELS)
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes, width = self.config.lanes, self.config.planes + 1
+
+        def registered(bits: Any) -> Any:
+            if isinstance(bits, list):
+                return [registered(bit) for bit in bits]
+            copy = Signal(reset_less=True)
+            m.d.sync += copy.eq(bits)
+            return copy
+
+        def choose(plus, minus, w0, w1):
+            return (w0 & ((w1 & plus) | (~w1 & minus))) | (~w0 & ((w1 & ~minus) | (~w1 & ~plus)))
+
+        numbers: list[list[Value]] = []
+        for lane in range(0, lanes, 2):
+            w0, w1 = self.w[lane], self.w[lane + 1]
+            number = []
+            for k in range(lane * width, (lane + 1) * width):
+                plus, minus = self.a[k], self.a[k + width]
+                if self.family == "ice40":
+                    number.append(ice40.lut4(m, platform, choose, plus, minus, w0, w1, name=f"q{k}"))
+                else:
+                    number.append(bit := Signal(name=f"q{k}"))
+                    m.d.comb += bit.eq(Mux(w0, Mux(w1, plus, minus), ~Mux(w1, minus, plus)))
+            numbers.append(number)
+        carries = [self.w[lane] for lane in range(0, lanes, 2)]
+
+        levels = lanes.bit_length() - 2
+        for level in range(levels):
+            pairs = len(numbers) // 2
+            numbers, carries = self._add(m, platform, numbers, carries[:pairs], f"level{level}"), carries[pairs:]
+            if level % _LEVELS == 0 and level < levels - 1:
+                numbers, carries = registered([numbers, carries])
+        low = lanes.bit_length() - 2
+        total = Signal(len(numbers[0]))
+        high = Signal(signed(len(self.o) - low))
+        o = Signal(signed(len(self.o)), reset_less=True)
+        m.d.comb += [total.eq(Cat(*numbers[0])), high.eq(total[low:] - 1), self.o.eq(o)]
+        m.d.sync += o.eq(Cat(total[:low], high))
+        m.d.comb += self.carry.eq(registered(carries[0]))
+        return m
+
+    def _add(self, m: Module, platform: object, numbers: list, carries: list, name: str) -> list[list[Value]]:
+        """The sums of neighbouring numbers, each with one of the carries, several to a chain."""
+        width, adders = len(numbers[0]), len(carries)
+        chains = -(-adders * (width + 1) // (_CELLS[self.family] - 1))
+        share = -(-adders // chains)
+        sums: list[list[Value]] = []
+        for at in range(0, adders, share):
+            chain = _CHAINS[self.family](m, platform, f"{name}_{at}")
+            for k in range(at, min(at + share, adders)):
+                below = chain.inject(carries[k])
+                if k > at:
+                    sums[-1].append(below)
+                sums.append([chain.add(x, y) for x, y in zip(numbers[2 * k], numbers[2 * k + 1], strict=True)])
+            sums[-1].append(chain.top())
+            chain.done()
+        return sums
