@@ -8,9 +8,10 @@ import pytest
 from echo import Echo
 
 from dipole.boards import BoardError, load_board
-from dipole.boards.build import build_core
+from dipole.boards.build import build_board, build_core
 from dipole.boards.flow import FlowError, TimingError
 from dipole.boards.toolchain import ToolError
+from dipole.rtl.config import PRESETS, load_config
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,18 @@ def test_too_large_says_by_how_much(tmp_path: Path) -> None:
     used = re.search(r"(\d+) logic cells", str(error.value))
     assert used and 6000 < int(used[1]) < 8000
     assert [path.name for path in tmp_path.iterdir()] == ["icebreaker.failed.log"]
+
+
+@pytest.mark.slow
+def test_whole_accelerator(tmp_path: Path) -> None:
+    built = build_board("ulx3s_25f", config="test_tiny", frequency=25e6, seeds=1, output=tmp_path)
+    assert built.bitstream.stat().st_size > 100_000 and built.frequency == 25e6
+    config = load_config(str(tmp_path / "ulx3s_25f.config.json"))
+    assert config == PRESETS["test_tiny"]
+    report = json.loads(built.report_file.read_text())
+    assert report["configuration_hash"] == f"{config.hash32:08x}"
+    # Row and column buffers and the main memory are block RAM.
+    assert report["utilisation"]["DP16KD"]["used"] >= config.rows + config.columns + config.mem_depth * 32 // 18432
 
 
 @pytest.mark.parametrize("tool", ["YOSYS", "NEXTPNR_ICE40", "ICEPACK"])
