@@ -1,20 +1,18 @@
 """`dipole bench pe`: dot product units side by side on every device."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from ..golden.errors import DipoleError
+from . import document
 from .flow import DEVICES, Device, Measurement, measure, versions
 from .units import ACC_WIDTH, Unit, bismo, dipole_unit, plain
 
-__all__ = ["COLUMNS", "BenchError", "Comparison", "compare", "to_json", "write_section"]
+__all__ = ["COLUMNS", "BenchError", "Comparison", "compare", "to_dict", "write_section"]
 
 COLUMNS = ("device", "unit", "lanes", "LUT4", "cells", "flip-flops", "LUT4 / operation", "Fmax min", "Fmax median")
-_BEGIN = "<!-- bench pe: begin -->"
-_END = "<!-- bench pe: end -->"
 
 
 class BenchError(DipoleError):
@@ -71,26 +69,22 @@ def compare(
     return Comparison(tuple(measurements), tuple(chosen), seeds)
 
 
-def to_json(comparison: Comparison) -> str:
-    """Figures, tools and options as JSON."""
-    data = {
+def to_dict(comparison: Comparison) -> dict:
+    """Figures, tools and options, for JSON."""
+    return {
         "versions": versions(list(comparison.devices)),
         "options": {d.name: [d.synthesis, " ".join([d.router, *d.router_options])] for d in comparison.devices},
         "seeds": comparison.seeds,
         "measurements": [m.to_dict() for m in comparison.measurements],
     }
-    return json.dumps(data, indent=2) + "\n"
 
 
 def write_section(comparison: Comparison, path: Path) -> None:
-    """Put the table between the section's marks of a Markdown file; a file without them gets the section at its end."""
-    lines = [
-        _BEGIN,
+    """Put the table into a Markdown file."""
+    document.write_section(path, "bench pe", [
         "## Dot product units: `dipole bench pe`",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * 3 + "---:|" * (len(COLUMNS) - 3),
-        *("| " + " | ".join(row) + " |" for row in comparison.rows()),
+        *document.table(COLUMNS, comparison.rows(), left=3),
         "",
         "Popcount, run accumulator and Horner register between registers. The drain register, one cell per bit of",
         "the accumulator, is not in it, nor are the sums of pairs at the edge of a row (W > 1), which PEs share.",
@@ -98,13 +92,4 @@ def write_section(comparison: Comparison, path: Path) -> None:
         "packing. The unit of BISMO v2 is our re-creation from its publication, without its compressors for LUT6.",
         "",
         *(f"* {line}" for line in comparison.conditions()),
-        _END,
-    ]
-    section = "\n".join(lines) + "\n"
-    text = path.read_text() if path.exists() else "# Performance\n\nEvery table is printed by the command it names.\n\n"
-    if _BEGIN in text and _END in text:
-        text = text[: text.index(_BEGIN)] + section + text[text.index(_END) + len(_END) + 1 :]
-    else:
-        text += section
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    ])  # fmt: skip

@@ -1,18 +1,41 @@
 """`dipole bench`: measurements that stand behind the figures of the documentation."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 __all__ = ["bench"]
 
-bench = typer.Typer(help="Measure the hardware: cells and clock from synthesis, place and route.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Measure the hardware: cells and clock from synthesis, place and route; cycles.", no_args_is_help=True
+)
+
+Seeds = Annotated[int, typer.Option(min=1, max=16, help="Place-and-route seeds.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures to this JSON file.")]
+Document = Annotated[Path | None, typer.Option(help="Replace the section of this command in this Markdown file.")]
 
 
-@bench.callback()
-def _group() -> None:
-    """Keeps the name of the measurement on the command line while there is only one."""
+def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str, conditions: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(*columns, caption=caption)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table) if console.is_terminal else Console(width=180).print(table)
+    for line in conditions:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(output: Path | None, data: dict[str, Any]) -> None:
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(data, indent=2) + "\n")
+        typer.echo(f"wrote {output}")
 
 
 @bench.command()
@@ -21,32 +44,55 @@ def pe(
     device: Annotated[
         list[str] | None, typer.Option(help="up5k, hx8k or ecp5_25; may be repeated. Default: all.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=16, help="Place-and-route seeds.")] = 3,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the figures to this JSON file.")] = None,
-    document: Annotated[Path | None, typer.Option(help="Replace the section `bench pe` of this Markdown file.")] = None,
+    seeds: Seeds = 3,
+    output: Output = None,
+    document: Document = None,
 ) -> None:
     """Dot product units, ours and others: LUT4 per operation and Fmax."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from ..bench.pe import COLUMNS, compare, to_json, write_section
+    from ..bench.pe import COLUMNS, compare, to_dict, write_section
     from .progress import stages
 
     with stages() as progress:
         results = compare(lanes or [32, 64], device, seeds=seeds, progress=progress)
-    console = Console()
-    table = Table(
-        *COLUMNS, caption="Routed; worst and median of the seeds. A product of two bits, added: two operations."
-    )
-    for row in results.rows():
-        table.add_row(*row)
-    console.print(table) if console.is_terminal else Console(width=140).print(table)
-    for line in results.conditions():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(to_json(results))
-        console.print(f"wrote {output}", soft_wrap=True)
+    caption = "Routed; worst and median of the seeds. A product of two bits, added: two operations."
+    _show(COLUMNS, results.rows(), caption, results.conditions())
+    _write(output, to_dict(results))
     if document is not None:
         write_section(results, document)
-        console.print(f"wrote {document}", soft_wrap=True)
+        typer.echo(f"wrote {document}")
+
+
+@bench.command()
+def network(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(help="conv64, conv3, dense, resnet8 or QONNX files (.onnx). Default: the four names."),
+    ] = None,
+    config: Annotated[
+        list[str] | None, typer.Option(help="Preset or configuration file (.json); may be repeated.")
+    ] = None,
+    frequency: Annotated[
+        float | None, typer.Option(min=0.001, help="Clock in MHz. Default: that of the configuration's board.")
+    ] = None,
+    output: Output = None,
+    document: Document = None,
+) -> None:
+    """Networks on a configuration: exact cycles, use of the array, what binds, frames per second."""
+    from ..bench.network import COLUMNS, compare
+    from ..bench.workloads import WORKLOADS
+    from ..rtl.config import load_config
+    from .progress import stages
+
+    configs = [load_config(name) for name in config or ["icebreaker"]]
+    with stages() as progress:
+        results = compare(
+            networks or list(WORKLOADS),
+            configs,
+            frequency=None if frequency is None else frequency * 1e6,
+            progress=progress,
+        )
+    _show(COLUMNS, results.rows(), "Exact cycle model; what binds is an estimate.", results.conditions())
+    _write(output, results.to_dict())
+    if document is not None:
+        results.write_section(document)
+        typer.echo(f"wrote {document}")
