@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from .constant_planes import without_constant_planes
 from .elementwise import view_of_quantized
 from .graph import NOT_CONSTANT, QONNX_DOMAIN, QONNX_OPS, Graph, ModelError, attributes, evaluate, load_model
 from .layers import Layer, Stage, Stream
@@ -293,6 +294,10 @@ class Importer:
         assert source is not None and isinstance(source.quantizer, Quantizer) and source.image is not None
         if len(layers) < len(chain):
             return None
+        layers = without_constant_planes(layers)
+        for stage, layer in zip(reversed(chain), layers, strict=True):
+            if stage.quantizer and layer.output_format and (less := stage.quantizer.bits - layer.output_format.bits):
+                self.rows[stage.node].becomes += f"; top bit of its codes is constant: {less:g} bit less"
         return Network(
             name=Path(self.path).stem,
             input_shape=source.image,

@@ -113,7 +113,7 @@ class Lowered:
         """How zero padding is exact, for reports."""
         if not any(self.layer.padding):
             return "none"
-        return "pad code" if array_format(self.layer.input_format, True).validity is False else "validity plane"
+        return "pad code" if _array_format(self.layer.input_format, True).validity is False else "validity plane"
 
     def words(self, segment: Segment) -> int:
         """Lane words of one plane of a segment."""
@@ -144,6 +144,16 @@ class Lowered:
         )
 
 
+def _array_format(form: Format, padded: bool) -> ArrayFormat:
+    """`golden.encoding.array_format`; and zero padding of 1, 3, 5, .., odd codes without a constant top plane.
+
+    There too the validity plane is plane 0: u' = 2u + 1 inside the image, which is the value, and 0 outside.
+    """
+    if padded and (form.alpha, form.delta) == (2, 1):
+        return ArrayFormat(form.bits + 1, 1, 0, True, 0, 0)
+    return array_format(form, padded)
+
+
 def _geometry(layer: Conv, height: int, width: int) -> tuple[int, int]:
     try:
         return output_shape(layer, height, width)
@@ -155,7 +165,7 @@ def lower(layer: Conv, config: Config, height: int, width: int) -> Lowered:
     """The layer on an input tensor of height x width codes in main memory."""
     rows, columns = _geometry(layer, height, width)
     try:
-        act = array_format(layer.input_format, any(layer.padding))
+        act = _array_format(layer.input_format, any(layer.padding))
     except EncodingError as error:
         raise CompileError(f"layer {layer.name!r}: {error}") from None
     return Lowered(
