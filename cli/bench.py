@@ -96,3 +96,28 @@ def network(
     if document is not None:
         results.write_section(document)
         typer.echo(f"wrote {document}")
+
+
+@bench.command()
+def regression(
+    update: Annotated[bool, typer.Option("--update", help="Write the numbers of now into the table.")] = False,
+    table: Annotated[Path, typer.Option(help="The recorded table.")] = Path("tests/bench/regression.json"),
+) -> None:
+    """Cells of the blocks and cycles of the workloads, against the table that the tests compare with.
+
+    Exit code 1: cells differ by more than 3 %, or cycles at all.
+    """
+    from ..bench.regression import COLUMNS, load, record, save
+    from .progress import stages
+
+    recorded = {} if update and not table.exists() else load(table)
+    with stages() as progress:
+        differences, now = record(recorded, progress=progress)
+    changed = [difference for difference in differences if difference.recorded != difference.now]
+    _show(COLUMNS, [difference.row() for difference in changed], f"{len(differences)} numbers, those that changed", [])
+    if update:
+        save(now, table)
+        typer.echo(f"wrote {table}")
+    elif wrong := [difference.what for difference in differences if not difference.same]:
+        typer.echo(f"{len(wrong)} numbers are not as recorded; if that is meant: dipole bench regression --update")
+        raise typer.Exit(1)
