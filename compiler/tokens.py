@@ -151,7 +151,7 @@ class _Checker:
         known = self.drained[self.stores]
         tile = i.tile * config.columns
         if not reg[StoreReg.RAW]:
-            words = self.words(reg[StoreReg.LADDER] + tile, config.columns, config.ladder_depth)
+            words = self.words((reg[StoreReg.LADDER] & -config.columns) + tile, config.columns, config.ladder_depth)
             ready = int(self.ladder_writer[words].max()) <= known and int(self.ladder_writer[words].min()) >= 0
             self.need(at, ready, "its ladders may not be loaded yet")
             self.ladder_reader[words] = self.stores

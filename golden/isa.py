@@ -147,7 +147,7 @@ class StoreReg(IntEnum):
     GRANULES = 6
     """Granules written per pixel, plane and tile, 1..columns/granule."""
     LADDER = 7
-    """Index of the ladder of column 0 of column tile 0."""
+    """Index of the ladder of column 0 of column tile 0, a multiple of the columns (what is below that is ignored)."""
 
 
 class Pool(IntEnum):

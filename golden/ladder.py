@@ -3,6 +3,7 @@
 compiler/ladder.py finds the parameters and proves them exact; rtl/ladder.py is the circuit.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, Self
@@ -125,18 +126,25 @@ def _layout(config: LadderWidths) -> list[tuple[str, int]]:
     return fields_ + [("double", 1)] if has_corrections(config) else fields_
 
 
+def _complement(ladders: Ladders, config: LadderWidths) -> np.ndarray:
+    """Offsets between the two forms, there and back."""
+    return np.where(ladders.neg == 1, ladders.offset, ladders.offset ^ ((1 << config.acc_width) - 1))
+
+
 def pack_ladder(ladders: Ladders, config: LadderWidths) -> np.ndarray:
     """Parameters as they stand in main memory: uint32 [channels, words], lowest word first.
 
+    The offset stands there as the hardware adds it: complemented, unless `neg`.
     Where the configuration has correction bits, 8 words of them follow, bit k % 32 of word k // 32 for code k.
     """
     layout = _layout(config)
     words = -(-sum(width for _, width in layout) // 32)
     packed = np.zeros((len(ladders), words), np.uint32)
+    stored = dataclasses.replace(ladders, offset=_complement(ladders, config))
     for channel in range(len(ladders)):
         number = low = 0
         for name, width in layout:
-            value = int(getattr(ladders, name)[channel])
+            value = int(getattr(stored, name)[channel])
             if not 0 <= value < 1 << width:
                 raise ValueError(f"ladder {channel}: {name} is {value}, does not fit {width} bits")
             number |= value << low
@@ -159,6 +167,7 @@ def unpack_ladder(words: ArrayLike, config: LadderWidths) -> Ladders:
     for name, width in _layout(config):
         getattr(ladders, name)[:] = [number >> low & ((1 << width) - 1) for number in numbers]
         low += width
+    ladders.offset[:] = _complement(ladders, config)
     if has_corrections(config):
         first = -(-low // 32)
         bits = np.ascontiguousarray(table[:, first : first + 8]).astype("<u4").view(np.uint8)

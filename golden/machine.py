@@ -340,7 +340,7 @@ class Machine:
                     raise _Stop(Status.ADDRESS)
                 self._memory[:, first : first + count] = totals[:, row].astype("<u4").view(np.uint8)
             return
-        ladders = self._ladders_from(reg[StoreReg.LADDER] + at)
+        ladders = self._ladders_from((reg[StoreReg.LADDER] & -config.columns) + at)
         codes = ladders.codes(totals, reg[StoreReg.BITS], config.acc_width, axis=2)
         if i.pool is not Pool.NONE:
             row = np.arange(rows)[:, None]

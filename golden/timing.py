@@ -95,7 +95,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         if write:
             writes.discard(t)
         empty = not (queues[0] or queues[1] or queues[2])
-        store_busy = t <= store_until or t <= under_way_until or t < base_free_at
+        still = t - 1 > store_until and t - 1 > under_way_until and t > base_free_at
+        store_busy = t <= store_until or not still
         load_busy = load_index < len(load_steps) or t <= load_busy_until
         exec_busy = exec_left > 0
 
@@ -187,14 +188,14 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                     last_select = starts[-1] + selects - 1
                     under_way_until = last_select + ladder_latency + 1
                     if raw:
-                        writes.update(s + 3 + k for s in starts for k in range(selects))
+                        writes.update(s + 1 + k for s in starts for k in range(selects))
                     elif emit:
                         first = selects - 1 + ladder_latency + 2
                         writes.update(s + first + k for s in starts for k in range(bits))
                         under_way_until += bits
                     if emit:
-                        base_free_at = starts[0] + (3 if raw else selects - 1 + ladder_latency + 2)
-            elif not (t <= under_way_until or t < base_free_at):
+                        base_free_at = starts[0] + (1 if raw else selects - 1 + ladder_latency + 2)
+            elif still:
                 pop_store = True
                 if op is Op.DONE:
                     done_pulse = True

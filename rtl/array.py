@@ -28,8 +28,10 @@ class Array(wiring.Component):
     PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`,
     column c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
     Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
-    (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`; `shift` moves row r
-    + 1 to row r.
+    (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`.
+
+    The drain registers of all PEs are one chain, row by row: `shift` moves the results on by `ladders` columns, so that
+    the first ones of row 0 are always the next ones to take. Those of the sum column move by a row with `shift_sum`.
 
     Where PEs take sums of pairs (`uses_pairs`), the weights come one cycle later than that.
 
@@ -45,7 +47,7 @@ class Array(wiring.Component):
     w : In(lanes) per column
     control : In(Control)
     sum_weight : In(1)
-    shift : In(1)
+    shift, shift_sum : In(1)
     o : Out((columns + 1) * acc_width)
         Drain registers of row 0; column 0 lowest, sum column highest.
     ready : Out(1)
@@ -62,6 +64,7 @@ class Array(wiring.Component):
                 "control": In(Control),
                 "sum_weight": In(1),
                 "shift": In(1),
+                "shift_sum": In(1),
                 "o": Out((config.columns + 1) * config.acc_width),
                 "ready": Out(1),
             }
@@ -84,11 +87,11 @@ class Array(wiring.Component):
         a = [delay_line(m, operands[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
         w = [delay_line(m, self.w[c], (rows - 1) // hop, f"w{c}", reset_less=True) for c in range(columns)]
 
-        above = [Signal(config.acc_width, name=f"above{c}") for c in range(columns + 1)]
-        for r in reversed(range(rows)):
+        pes = {}
+        for r in range(rows):
             for c in range(columns + 1):
                 skew = r // hop + c // hop
-                m.submodules[f"pe_{r}_{c}"] = pe = PE(config, family)
+                m.submodules[f"pe_{r}_{c}"] = pes[r, c] = pe = PE(config, family)
                 weight = w[c][r // hop] if c < columns else sum_weights[skew + pairs].replicate(config.lanes)
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
@@ -96,9 +99,13 @@ class Array(wiring.Component):
                     pe.c_run.eq(controls[latency + skew]),
                     pe.c_result.eq(controls[latency + skew + 1]),
                     pe.c_drain.eq(controls[latency + skew + 2]),
-                    pe.shift.eq(self.shift),
-                    pe.above.eq(above[c]),
                 ]
-                above[c] = pe.o
-        m.d.comb += [self.o.eq(Cat(above)), self.ready.eq(ready)]
+        results = [pes[r, c] for r in range(rows) for c in range(columns)]
+        for shift, step, chain in (
+            (self.shift, config.ladders, results),
+            (self.shift_sum, 1, [pes[r, columns] for r in range(rows)]),
+        ):
+            m.d.comb += [pe.shift.eq(shift) for pe in chain]
+            m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, chain[step:], strict=False)]
+        m.d.comb += [self.o.eq(Cat(pes[0, c].o for c in range(columns + 1))), self.ready.eq(ready)]
         return m

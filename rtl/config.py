@@ -86,7 +86,7 @@ class Config:
             ("mul_width", 8, 32, False),
             ("ladder_depth", self.columns, 4096, True),
             ("ladders", 1, self.columns, True),
-            ("queue_depth", 2, 64, True),
+            ("queue_depth", 1, 64, True),
             ("pixel_bits", 6, 12, False),
         ):
             value = getattr(self, field)
@@ -201,8 +201,8 @@ class Config:
 
     @property
     def ladder_latency(self) -> int:
-        """Result selected from the drain registers to its code at the output of the ladder."""
-        return 10 if self.corrections else 8
+        """Result taken from the drain chain to its code at the output of the ladder."""
+        return 9 if self.corrections else 7
 
     # --- identity and files ----------------------------------------------------------------------
 

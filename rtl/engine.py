@@ -170,6 +170,7 @@ class Engine(wiring.Component):
             array.control.eq(execute.control),
             array.sum_weight.eq(execute.sum_weight),
             array.shift.eq(store.shift),
+            array.shift_sum.eq(store.shift_sum),
             execute.drain_free.eq(~draining),
             store.tile_ready.eq(tile_ready),
             store.drained.eq(array.o),

@@ -10,7 +10,7 @@ __all__ = ["Ladder", "parameters_layout"]
 
 
 def parameters_layout(config: Config) -> data.StructLayout:
-    """The line of a ladder in main memory and in the ladder memory, lowest bit first."""
+    """The line of a ladder in main memory and in the ladder memory, see `golden.ladder.pack_ladder`."""
     fields = {
         "fraction": config.mul_width,
         "multiplier": config.mul_width,
@@ -38,11 +38,13 @@ class Ladder(wiring.Component):
     -------
     result, sum : In(acc_width)
         Drain registers of the PE and of the activation-sum column; the total is their sum modulo 2**acc_width.
+    zero : In(1)
+        With the result: its code is 0, whatever the total.
     parameters : In
     bits : In(4)
         1..8; constant while results are under way.
     total : Out(acc_width)
-        The total, two cycles after `result`.
+        The total, one cycle after `result`.
     code : Out(8)
     channel : In, late_read : Out(1), late_address : Out, late_word : In(32)
         With corrections: the place of the channel in the ladder memory, with `result`; reading of its correction
@@ -56,6 +58,7 @@ class Ladder(wiring.Component):
         members = {
             "result": In(config.acc_width),
             "sum": In(config.acc_width),
+            "zero": In(1),
             "parameters": In(parameters_layout(config)),
             "bits": In(4),
             "total": Out(config.acc_width),
@@ -79,64 +82,58 @@ class Ladder(wiring.Component):
             m.d.sync += register.eq(value)
             return register
 
-        # 1, 2: select and add the sum column; the parameters join.
-        result = stage(acc_width, "result1", self.result)
-        sum_ = stage(acc_width, "sum1", self.sum)
-        m.d.comb += self.total.eq(stage(acc_width, "total2", result + sum_))
-        parameters = stage(parameters_layout(self.config), "parameters2", self.parameters)
-        # 3: distance from the offset.
-        negate = parameters.negate
-        flipped = Signal(acc_width)
-        m.d.comb += flipped.eq(self.total ^ negate.replicate(acc_width))
-        distance = stage(
-            signed(acc_width),
-            "distance3",
-            flipped + Mux(negate, parameters.offset, ~parameters.offset) + 1,
-        )
-        multiplier = stage(mul_width, "multiplier3", parameters.multiplier)
-        fraction = stage(mul_width, "fraction3", parameters.fraction)
-        shift = stage(6, "shift3", parameters.shift)
-        # 4, 5: multiply, with a register behind the multiplier to absorb.
+        # 1: add the sum column; the parameters come with the total.
+        m.d.comb += self.total.eq(stage(acc_width, "total1", self.result + self.sum))
+        zero = stage(1, "zero1", self.zero)
+        parameters = self.parameters
+        # 2: distance from the offset, which stands in memory complemented unless it is to be subtracted from.
+        turned = self.total ^ parameters.negate.replicate(acc_width)
+        distance = stage(signed(acc_width), "distance2", turned + parameters.offset + 1)
+        multiplier = stage(mul_width, "multiplier2", parameters.multiplier)
+        fraction = stage(mul_width, "fraction2", parameters.fraction)
+        shift = stage(6, "shift2", parameters.shift)
+        zero = stage(1, "zero2", zero)
+        # 3, 4: multiply, with a register behind the multiplier to absorb.
         width = acc_width - 1 + mul_width
-        product = stage(width, "product4", multiplier * distance[: acc_width - 1])
-        below = stage(1, "below4", distance < 0)
-        fraction, shift = stage(mul_width, "fraction4", fraction), stage(6, "shift4", shift)
-        scaled = stage(width + 1, "scaled5", product + fraction)
-        below, shift = stage(1, "below5", below), stage(6, "shift5", shift)
+        product = stage(width, "product3", multiplier * distance[: acc_width - 1])
+        below = stage(1, "below3", (distance < 0) | zero)
+        fraction, shift = stage(mul_width, "fraction3", fraction), stage(6, "shift3", shift)
+        scaled = stage(width + 1, "scaled4", product + fraction)
+        below, shift = stage(1, "below4", below), stage(6, "shift4", shift)
         if self.config.corrections:
             # The first point of a code: what the shift drops is less than one step of the line.
-            step = stage(mul_width + 1, "step3", parameters.multiplier << parameters.double)
-            step = stage(mul_width + 1, "step5", stage(mul_width + 1, "step4", step))
-            dropped = stage(width + 1, "dropped6", scaled & ((1 << shift) - 1))
-            first = stage(1, "first7", dropped < stage(mul_width + 1, "step6", step))
+            step = stage(mul_width + 1, "step2", parameters.multiplier << parameters.double)
+            step = stage(mul_width + 1, "step4", stage(mul_width + 1, "step3", step))
+            dropped = stage(width + 1, "dropped5", scaled & ((1 << shift) - 1))
+            first = stage(1, "first6", dropped < stage(mul_width + 1, "step5", step))
         else:
             first = None
-        # 6, 7: shift in two steps, coarse by 8, fine by 0..7; what lies above the code saturates it.
+        # 5, 6: shift in two steps, coarse by 8, fine by 0..7; what lies above the code saturates it.
         coarse, over = Signal(16), Signal()
         with m.Switch(shift[3:]):
             for coarse_shift in range(0, 64, 8):
                 with m.Case(coarse_shift // 8):
                     m.d.comb += coarse.eq(scaled[coarse_shift:])
                     m.d.comb += over.eq(scaled[coarse_shift + 16 :].any() if coarse_shift + 16 < width + 1 else 0)
-        coarse = stage(16, "coarse6", coarse)
-        over, below, shift = stage(1, "over6", over), stage(1, "below6", below), stage(3, "shift6", shift[:3])
-        fine = stage(16, "fine7", coarse >> shift)
-        over, below = stage(1, "over7", over), stage(1, "below7", below)
-        # 8: clamp.
+        coarse = stage(16, "coarse5", coarse)
+        over, below, shift = stage(1, "over5", over), stage(1, "below5", below), stage(3, "shift5", shift[:3])
+        fine = stage(16, "fine6", coarse >> shift)
+        over, below = stage(1, "over6", over), stage(1, "below6", below)
+        # 7: clamp.
         top = Cat(self.bits > k for k in range(8))
         saturated = over | (fine[8:] != 0) | ((fine[:8] & ~top) != 0)
-        code = stage(8, "code8", Mux(below, 0, Mux(saturated, top, fine[:8])))
+        code = stage(8, "code7", Mux(below, 0, Mux(saturated, top, fine[:8])))
         if first is None:
             m.d.comb += self.code.eq(code)
             return m
 
-        # 9, 10: fetch the correction bit of this code, apply it.
-        taken_back = stage(1, "first8", first & ~saturated & ~below)
+        # 8, 9: fetch the correction bit of this code, apply it.
+        taken_back = stage(1, "first7", first & ~saturated & ~below)
         channel = self.channel
-        for k in range(1, 9):
+        for k in range(1, 8):
             channel = stage(len(self.channel), f"channel{k}", channel)
         m.d.comb += [self.late_read.eq(taken_back), self.late_address.eq(Cat(code[5:], channel))]
-        code9, taken_back = stage(8, "code9", code), stage(1, "first9", taken_back)
-        late = self.late_word.bit_select(code9[:5], 1)
-        m.d.comb += self.code.eq(stage(8, "code10", code9 - (taken_back & late)))
+        code8, taken_back = stage(8, "code8", code), stage(1, "first8", taken_back)
+        late = self.late_word.bit_select(code8[:5], 1)
+        m.d.comb += self.code.eq(stage(8, "code9", code8 - (taken_back & late)))
         return m

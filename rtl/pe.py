@@ -50,7 +50,7 @@ class PE(wiring.Component):
     One word per cycle, no flow control. The three control inputs are the same control word at its three stages, so that
     the array keeps one delay line for all PEs: `c_run` belongs to the popcount that leaves the tree in this cycle, that
     is `pe_latency` cycles after its operands, `c_result` comes one and `c_drain` two cycles later. The drain register
-    holds the tile's result one cycle after `c_drain`; `shift` replaces it by the one of the row above.
+    holds the tile's result one cycle after `c_drain`; `shift` replaces it by the one behind it in the drain chain.
     Nothing has a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word
     of the tile before.
 
@@ -70,9 +70,9 @@ class PE(wiring.Component):
         Operands, see `Popcount`.
     c_run, c_result, c_drain : In(Control)
     shift : In(1)
-        Take over `above`; never together with `c_drain.drain`.
-    above : In(acc_width)
-        Drain register of the next row (the one that leaves the array later).
+        Take over `behind`; never together with `c_drain.drain`.
+    behind : In(acc_width)
+        Drain register of the PE behind this one in the drain chain; its result leaves the array later.
     o : Out(acc_width)
         The drain register.
     """
@@ -88,7 +88,7 @@ class PE(wiring.Component):
                 "c_result": In(Control),
                 "c_drain": In(Control),
                 "shift": In(1),
-                "above": In(config.acc_width),
+                "behind": In(config.acc_width),
                 "o": Out(config.acc_width),
             }
         )
@@ -110,6 +110,6 @@ class PE(wiring.Component):
         with m.If(self.c_drain.drain):
             m.d.sync += drain.eq(accumulator.result)
         with m.Elif(self.shift):
-            m.d.sync += drain.eq(self.above)
+            m.d.sync += drain.eq(self.behind)
         m.d.comb += self.o.eq(drain)
         return m

@@ -15,13 +15,13 @@ class Pool(wiring.Component):
     """Keeps one code per row and column of the tile and takes the maximum over the tiles of a pooling window.
 
     `ladders` codes per cycle, latency 1 cycle. Mode NONE passes codes; FIRST stores them; NEXT stores the larger one of
-    code and stored code; LAST passes the larger one. A masked code counts as 0.
+    code and stored code; LAST passes the larger one.
 
     Members
     -------
     valid, start : In(1)
         Codes are there; they are the first of a tile. Both come one cycle *before* the codes.
-    mode : In(2), masked : In(1), code : In(8 * ladders)
+    mode : In(2), code : In(8 * ladders)
         One cycle after their `valid`.
     o : Out(8 * ladders)
         One cycle after `code`.
@@ -35,7 +35,6 @@ class Pool(wiring.Component):
                 "valid": In(1),
                 "start": In(1),
                 "mode": In(2),
-                "masked": In(1),
                 "code": In(width),
                 "o": Out(width),
             }
@@ -56,9 +55,8 @@ class Pool(wiring.Component):
 
         larger = []
         for k in range(config.ladders):
-            code, stored = Signal(8, name=f"code{k}"), ram.read_data[8 * k : 8 * k + 8]
+            code, stored = self.code[8 * k : 8 * k + 8], ram.read_data[8 * k : 8 * k + 8]
             use = (self.mode == Mode.NEXT) | (self.mode == Mode.LAST)
-            m.d.comb += code.eq(Mux(self.masked, 0, self.code[8 * k : 8 * k + 8]))
             larger.append(Mux(use & (stored > code), stored, code))
         best = Signal(8 * config.ladders)
         m.d.comb += [

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -21,14 +21,12 @@ __all__ = ["Store"]
 class Store(wiring.Component):
     """Takes SET, ADD, STORE and DONE.
 
-    SET and DONE wait until nothing is under way and take one cycle, ADD takes one cycle. STORE starts when the tile
-    stands in the
-    drain registers and the STORE before it has begun to write, if it writes at all; it takes one cycle to start and
-    `interval`
-    cycles per row, where interval = max(columns / ladders, BITS if it writes planes), or columns when RAW. A row's
-    `columns / ladders` groups of results are selected in its first cycles. A row's planes are written from
-    `ladder_latency + 2` cycles after its last group was selected, one per cycle; a raw result three cycles after its
-    selection.
+    SET and DONE take one cycle and wait until nothing was under way in the cycle before, ADD takes one cycle. STORE
+    starts when the tile stands in the drain registers and the STORE before it has begun to write, if it writes at all;
+    it takes one cycle to start and `interval` cycles per row, where interval = max(columns / ladders, BITS if it writes
+    planes), or columns when RAW. A row's `columns / ladders` groups of results are taken from the drain chain in its
+    first cycles. A row's planes are written from `ladder_latency + 2` cycles after its last group was taken, one per
+    cycle; a raw result in the cycle after it was taken.
 
     Members
     -------
@@ -37,8 +35,10 @@ class Store(wiring.Component):
         A tile stands in the drain registers; its draining starts.
     release : Out(1)
         Last cycle in which the drain registers are needed.
-    drained : In((columns + 1) * acc_width), shift : Out(1)
-        Drain registers of row 0; move the next row there.
+    drained : In((columns + 1) * acc_width)
+        Drain registers of row 0.
+    shift, shift_sum : Out(1)
+        Move the drain chain on by `ladders` results, that of the sum column by a row.
     row_start : Out(1)
         First cycle of a row: `drained` is a word of the drain trace.
     ladder_read : Out(1), ladder_address : Out, ladder_data : In
@@ -63,6 +63,7 @@ class Store(wiring.Component):
                 "release": Out(1),
                 "drained": In((config.columns + 1) * config.acc_width),
                 "shift": Out(1),
+                "shift_sum": Out(1),
                 "row_start": Out(1),
                 "ladder_read": Out(1),
                 "ladder_address": Out(range(max(2, config.ladder_depth // config.ladders))),
@@ -86,7 +87,6 @@ class Store(wiring.Component):
         groups = columns // ladders
         tile_granules, raw_granules = columns // granule, 32 // granule
         address = config.granule_address_bits
-        channel_range = range(config.ladder_depth)
 
         reg = {
             StoreReg.DST: Signal(address, name="dst", reset_less=True),
@@ -96,39 +96,38 @@ class Store(wiring.Component):
             StoreReg.SUM: Signal(name="sum", reset_less=True),
             StoreReg.RAW: Signal(name="raw", reset_less=True),
             StoreReg.GRANULES: Signal(range(tile_granules + 1), name="granules", reset_less=True),
-            StoreReg.LADDER: Signal(channel_range, name="ladder", reset_less=True),
+            StoreReg.LADDER: Signal(range(config.ladder_depth), name="ladder", reset_less=True),
         }
         raw, bits = reg[StoreReg.RAW], reg[StoreReg.BITS]
         opcode = self.i.payload[28:]
         field, store = Signal(REGISTER), Signal(STORE)
         m.d.comb += [field.eq(self.i.payload), store.eq(self.i.payload)]
 
-        # --- select: one group of results per cycle --------------------------------------------------
-        running, under_way = Signal(), Signal()
-        flag_layout = data.StructLayout({"tile": 1, "row": 1, "last": 1, "emit": 1, "masked": 1, "mode": 2})
+        # --- take: one group of results per cycle ----------------------------------------------------
+        running, under_way, still = Signal(), Signal(), Signal()
+        flag_layout = data.StructLayout({"tile": 1, "row": 1, "last": 1, "mode": 2})
         tile = Signal(data.StructLayout({"mode": 2, "low": 5, "high": 5}), reset_less=True)
         rows_left, row = Signal(5, reset_less=True), Signal(5, reset_less=True)
-        interval = Signal(range(max(columns, 8) + 1), reset_less=True)
+        interval_end = Signal(range(max(columns, 8)), reset_less=True)
         position = Signal(range(max(columns, 8)), reset_less=True)
-        channel = Signal(channel_range, reset_less=True)
-        channel_start = Signal(channel_range, reset_less=True)
+        channel_tile = Signal(range(max(2, config.ladder_depth // columns)), reset_less=True)
         first_row = Signal(reset_less=True)
         next_base, next_base_valid = Signal(address, reset_less=True), Signal()
-        emit, selecting, last_of_row = Signal(), Signal(), Signal()
-        count = Signal(range(columns + 1))
+        taking, last_of_row, row_end = Signal(), Signal(), Signal()
+        within = position & (ladders - 1)  # raw: result within a group
         m.d.comb += [
-            emit.eq((tile.mode == Mode.NONE) | (tile.mode == Mode.LAST)),
-            count.eq(Mux(raw, columns, groups)),
-            selecting.eq(running & (position < count)),
-            last_of_row.eq(position == count - 1),
+            last_of_row.eq(position == Mux(raw, columns, groups) - 1),
+            taking.eq(running & (position < Mux(raw, columns, groups))),
+            row_end.eq(running & (position == interval_end)),
             self.row_start.eq(running & (position == 0)),
-            self.shift.eq(running & (position == interval - 1)),
-            self.release.eq(self.shift & (rows_left == 0)),
+            self.shift.eq(taking & (~raw | (within == ladders - 1))),
+            self.shift_sum.eq(row_end),
+            self.release.eq(row_end & (rows_left == 0)),
         ]
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
         with m.If(~running), m.Switch(opcode):
             with m.Case(Op.SET):
-                m.d.comb += self.i.ready.eq(~under_way)
+                m.d.comb += self.i.ready.eq(still)
                 with m.If(self.i.valid & self.i.ready), m.Switch(field.reg):
                     for r, target in reg.items():
                         with m.Case(r):
@@ -138,59 +137,53 @@ class Store(wiring.Component):
                 with m.If(self.i.valid & (field.reg == StoreReg.DST)):
                     m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
             with m.Case(Op.DONE):
-                m.d.comb += [self.i.ready.eq(~under_way), self.done.eq(self.i.valid & ~under_way)]
+                m.d.comb += [self.i.ready.eq(still), self.done.eq(self.i.valid & still)]
             with m.Default():
                 m.d.comb += self.i.ready.eq(self.tile_ready & ~next_base_valid)
                 with m.If(self.i.valid & self.i.ready):
-                    start = (reg[StoreReg.LADDER] + store.tile * columns)[: len(channel)]
                     m.d.comb += self.take_tile.eq(1)
-                    m.d.sync += [
-                        running.eq(1),
-                        tile.mode.eq(store.pool),
-                        tile.low.eq(store.low),
-                        tile.high.eq(store.high),
-                        rows_left.eq(store.rows),
-                        row.eq(0),
-                        position.eq(0),
-                        first_row.eq(1),
-                        channel.eq(start),
-                        channel_start.eq(start),
-                        interval.eq(Mux(raw, columns, Mux(new_emit & (bits > groups), bits, groups))),
-                    ]
-                    with m.If(new_emit):
-                        scale = Mux(raw, columns * raw_granules, tile_granules)
-                        m.d.sync += [next_base.eq(reg[StoreReg.DST] + store.tile * scale), next_base_valid.eq(1)]
+                    m.d.sync += [running.eq(1), next_base_valid.eq(new_emit)]
+        with m.If(~running):
+            # What a STORE starts from follows the instruction in front until it is taken.
+            scale = Mux(raw, columns * raw_granules, tile_granules)
+            planes_end = Mux(new_emit & (bits > groups), bits, groups) - 1
+            m.d.sync += [
+                tile.mode.eq(store.pool),
+                tile.low.eq(store.low),
+                tile.high.eq(store.high),
+                rows_left.eq(store.rows),
+                row.eq(0),
+                position.eq(0),
+                first_row.eq(1),
+                channel_tile.eq((reg[StoreReg.LADDER] >> exact_log2(columns)) + store.tile),
+                interval_end.eq(Mux(raw, columns - 1, planes_end)),
+            ]
         with m.Else():
-            m.d.sync += [position.eq(position + 1), channel.eq(channel + ladders)]
-            with m.If(self.shift):
-                m.d.sync += [
-                    position.eq(0),
-                    row.eq(row + 1),
-                    rows_left.eq(rows_left - 1),
-                    first_row.eq(0),
-                    channel.eq(channel_start),
-                ]
-                with m.If(self.release):
-                    m.d.sync += running.eq(0)
+            m.d.sync += position.eq(position + 1)
+            with m.If(row_end):
+                m.d.sync += [position.eq(0), row.eq(row + 1), rows_left.eq(rows_left - 1), first_row.eq(0)]
+            with m.If(self.release):
+                m.d.sync += running.eq(0)
+        with m.If(~next_base_valid):
+            m.d.sync += next_base.eq(reg[StoreReg.DST] + store.tile * scale)
 
         # --- ladders, then pool ------------------------------------------------------------------
-        results = Array(self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns))
-        sum_ = Signal(config.acc_width)
-        with m.If(reg[StoreReg.SUM]):
-            m.d.comb += sum_.eq(self.drained[columns * config.acc_width :])
+        drained = [self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns + 1)]
+        sum_, masked = Signal(config.acc_width), Signal()
         m.d.comb += [
-            self.ladder_read.eq(selecting),
-            self.ladder_address.eq(channel >> (exact_log2(ladders))),
+            sum_.eq(drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width)),
+            masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
+            self.ladder_read.eq(taking),
+            self.ladder_address.eq(Cat(position[: exact_log2(groups)], channel_tile)),
         ]
         m.submodules.pool = pool = Pool(config)
         totals, codes = [], []
         for p in range(ladders):
             m.submodules[f"ladder{p}"] = ladder = Ladder(config)
-            index = Signal(range(columns), name=f"index{p}")
             m.d.comb += [
-                index.eq(Mux(raw, position, position * ladders + p)),
-                ladder.result.eq(results[index]),
+                ladder.result.eq(drained[p] if p else Mux(raw, Array(drained[:ladders])[within], drained[0])),
                 ladder.sum.eq(sum_),
+                ladder.zero.eq(masked),
                 ladder.parameters.eq(self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]),
                 ladder.bits.eq(bits),
             ]
@@ -204,24 +197,20 @@ class Store(wiring.Component):
             totals.append(ladder.total)
             codes.append(ladder.code)
 
-        valid, flags = Signal(), Signal(flag_layout)
+        flags = Signal(flag_layout)
         m.d.comb += [
-            valid.eq(selecting),
             flags.tile.eq(first_row & (position == 0)),
             flags.row.eq(position == 0),
             flags.last.eq(last_of_row),
-            flags.emit.eq(emit),
-            flags.masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
             flags.mode.eq(tile.mode),
         ]
         latency = config.ladder_latency
-        valids = delay_line(m, valid, latency + 1, "valid")
+        valids = delay_line(m, taking, latency + 1, "valid")
         flag = delay_line(m, flags, latency + 1, "flags", reset_less=True)
         m.d.comb += [
             pool.valid.eq(valids[latency - 1] & ~raw),
             pool.start.eq(flag[latency - 1].tile),
             pool.mode.eq(flag[latency].mode),
-            pool.masked.eq(flag[latency].masked),
             pool.code.eq(Cat(codes)),
         ]
 
@@ -229,19 +218,17 @@ class Store(wiring.Component):
         gathered = [Signal(columns, name=f"gathered{k}", reset_less=True) for k in range(8)]
         planes = [Signal(columns, name=f"planes{k}", reset_less=True) for k in range(8)]
         writing, write_plane = Signal(), Signal(3, reset_less=True)
-        out_valid, out = valids[latency + 1] & flag[latency + 1].emit & ~raw, flag[latency + 1]
-        with m.If(writing & ~raw):
-            m.d.sync += write_plane.eq(write_plane + 1)
-            m.d.sync += [low.eq(high) for low, high in pairwise(planes)]
-        with m.If(raw | (write_plane == bits - 1)):
-            m.d.sync += writing.eq(0)
+        out = flag[latency + 1]
+        emits = (out.mode == Mode.NONE) | (out.mode == Mode.LAST)
         row_event, new_tile = Signal(), Signal()
         starts = Signal(reset_less=True)
+        with m.If(writing):
+            m.d.sync += [write_plane.eq(write_plane + 1), *(low.eq(high) for low, high in pairwise(planes))]
+        with m.If(write_plane == bits - 1):
+            m.d.sync += writing.eq(0)
         with m.If(raw):
-            # Raw results take the place of four planes, one result per cycle.
-            m.d.comb += [row_event.eq(valids[2] & flag[2].row), new_tile.eq(flag[2].tile)]
-            m.d.sync += [Cat(planes).eq(totals[0]), writing.eq(valids[2])]
-        with m.Elif(out_valid):
+            m.d.comb += [row_event.eq(self.row_start), new_tile.eq(first_row)]
+        with m.Elif(valids[latency + 1] & emits):
             m.d.comb += [row_event.eq(out.last), new_tile.eq(starts | out.tile)]
             m.d.sync += starts.eq((starts | out.tile) & ~out.last)
             merged = []
@@ -266,10 +253,15 @@ class Store(wiring.Component):
 
         # --- main memory: the data stand at every place of the word, write enables choose --------------
         place = Signal(range(config.granules_per_word))
-        m.d.comb += [self.write.eq(writing), self.address.eq(pointer), place.eq(pointer)]
+        m.d.comb += [
+            self.write.eq(Mux(raw, valids[1], writing)),
+            self.address.eq(pointer),
+            place.eq(pointer),
+        ]
         with m.If(raw):
+            total = Cat(totals[0], Const(0, 32 - config.acc_width))
             m.d.comb += [
-                self.wdata.eq(Cat(planes)[:32].replicate(config.mem_width // 32)),
+                self.wdata.eq(total.replicate(config.mem_width // 32)),
                 self.we.eq(Cat(g // raw_granules == place >> exact_log2(raw_granules) for g in range(len(self.we)))),
             ]
         with m.Else():
@@ -284,7 +276,8 @@ class Store(wiring.Component):
                 ),
             ]
         m.d.comb += [
-            under_way.eq(Cat(valids[1:]).any() | writing | next_base_valid),
-            self.busy.eq(running | under_way),
+            under_way.eq(running | Cat(valids[1:]).any() | writing | next_base_valid),
+            self.busy.eq(running | ~still),
         ]
+        m.d.sync += still.eq(~under_way)
         return m

@@ -47,7 +47,8 @@ class BlockRam(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # `no_rw_check` tells synthesis that collisions do not matter; the assertion below is why that is sound.
-        attributes = {"no_rw_check": 1}
+        # `ram_style` keeps small ones out of logic cells.
+        attributes = {"no_rw_check": 1, "ram_style": "block"}
         m.submodules.memory = memory = Memory(
             shape=self.width,
             depth=max(2, self.depth),

@@ -180,9 +180,9 @@ def test_exec(config, groups, planes):
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize("pool", [False, True])
 def test_store(config, pool):
-    """Ladders with the sum column, pooling with low and high, planes into granules; all other bits stay."""
+    """Ladders, index rounded down to the columns; sum column; pooling with low and high; all other bits stay."""
     rng = np.random.default_rng(7)
-    n_bits, tile, ladder = 3, 1, 2
+    n_bits, tile, ladder = 3, 1, 2 * config.columns
     count = config.ladder_depth
     zeros = Ladders.zeros(count)
     limits = {"neg": 2, "shift": 8, "offset": 1 << config.acc_width, "multiplier": 250, "fraction": 250}
@@ -193,7 +193,8 @@ def test_store(config, pool):
     dst = 512 * 32 // config.granule
     registers = {
         StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: pixel, StoreReg.PLANE_STRIDE: pixel * config.rows,
-        StoreReg.BITS: n_bits, StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.GRANULES: granules, StoreReg.LADDER: ladder,
+        StoreReg.BITS: n_bits, StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.GRANULES: granules,
+        StoreReg.LADDER: ladder + 1,
     }  # fmt: skip
     steps = [(Pool.FIRST, 0, 0), (Pool.NEXT, 1, 31), (Pool.LAST, 0, config.rows - 1)] if pool else [(Pool.NONE, 0, 0)]
     program = [*sets(Engine.LOAD, {LoadReg.WGT: 160 * 32 // config.chunk}), word(Op.LOADP, base=0, count=count)]

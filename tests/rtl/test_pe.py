@@ -88,7 +88,7 @@ def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_widt
         held = ctx.get(pe.o)
         await ctx.tick()
         assert ctx.get(pe.o) == held
-        ctx.set(pe.above, 0x5A5 % (1 << acc_width))
+        ctx.set(pe.behind, 0x5A5 % (1 << acc_width))
         ctx.set(pe.shift, 1)
         await ctx.tick()
         assert ctx.get(pe.o) == 0x5A5
