@@ -34,11 +34,13 @@ def train(
     rescale: Annotated[bool, typer.Option(help="Rescale the weights at each step of the cascade.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and order of samples.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="table: seeds 0.. to measure.")] = 3,
+    cycles: Annotated[bool, typer.Option("--cycles", help="table: only the cycles, as hardware changes.")] = False,
     epochs: Annotated[int, typer.Option(help="Epochs of each network.")] = 40,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.03,
     batch: Annotated[int, typer.Option(help="Samples per step.")] = 64,
     validation: Annotated[float, typer.Option(help="Share of the training samples that early stop watches.")] = 0.0,
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better loss; 0: never.")] = 0,
+    smoothing: Annotated[float, typer.Option(help="Label smoothing, 0 (off) and up, below 1.")] = 0.1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside the output.")] = False,
     output: Annotated[
         Path | None,
@@ -55,9 +57,9 @@ def train(
     from ..train.recipe import train as run
     from .progress import stages
 
-    options = Options(seed, epochs, rate, batch, validation, patience)
+    options = Options(seed, epochs, rate, batch, validation, patience, smoothing)
     if name == "table":
-        _table(options, seeds, output)
+        _table(options, seeds, output, cycles)
         return
     lowest = "1" if cascade else "2"
     request = Request(
@@ -100,7 +102,7 @@ def _command(arguments: dict[str, Any]) -> str:
     parts = [f"dipole train {arguments['name']}"]
     for key, parameter in inspect.signature(train).parameters.items():
         value = arguments[key]
-        if key in ("name", "output", "resume", "seeds") or (value == parameter.default and key != "seed"):
+        if key in ("name", "output", "resume", "seeds", "cycles") or (value == parameter.default and key != "seed"):
             continue
         option = f"--{key.replace('_', '-')}"
         parts.append(f"--no-{key}" if value is False else option if value is True else f"{option} {value}")
@@ -123,12 +125,12 @@ def _report(result: Any) -> None:
     )
 
 
-def _table(options: Any, seeds: int, output: Path | None) -> None:
+def _table(options: Any, seeds: int, output: Path | None, cycles_only: bool) -> None:
     from ..train.table import make_table
     from .progress import stages
 
     folder = output or Path("docs")
     with stages() as progress:
-        text = make_table(folder, options, seeds, progress)
+        text = make_table(folder, options, seeds, progress, cycles_only=cycles_only)
     typer.echo(text, nl=False)
     typer.echo(f"wrote {folder / 'accuracy.md'} and {folder / 'accuracy.png'}")

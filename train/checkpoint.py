@@ -47,7 +47,7 @@ def load_checkpoint(path: Path, spec: NetworkSpec | None = None, run: dict[str, 
     if spec is not None and other != spec:
         raise TrainError(
             f"{path}: a checkpoint of another network ({other.describe()}, {other.precision.kind}; this one is "
-            f"{spec.describe()}, {spec.precision.kind}): give another --checkpoint, or no --resume"
+            f"{spec.describe()}, {spec.precision.kind}): give another --output, or no --resume"
         )
     for key, value in (run or {}).items():
         if found["run"].get(key) != value:

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""The training loop: cross-entropy, Adam, one learning-rate cycle, early stop, a checkpoint after every epoch.
+"""The training loop: cross-entropy, Adam, one learning-rate cycle, label smoothing, early stop, a checkpoint per epoch.
 
 One seed fixes weights, order of samples and result, on one machine and PyTorch version. Test samples are never looked
 at: early stop watches the loss on a part of the training samples (`validation`), or without one the training loss.
@@ -41,6 +41,8 @@ class Options:
     """Share of the training samples kept for early stop; the weights of the best epoch are taken."""
     patience: int = 0
     """Stop after so many epochs without a better loss; 0: never."""
+    smoothing: float = 0.1
+    """Label smoothing: this share of the wanted probability is spread over all classes."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -53,6 +55,8 @@ class Options:
             raise TrainError(f"validation: {self.validation:g}, must be 0 to 0.5")
         if self.patience < 0:
             raise TrainError(f"patience: {self.patience}, must be 0 (off) or more")
+        if not 0 <= self.smoothing < 1:
+            raise TrainError(f"smoothing: {self.smoothing:g}, must be 0 (off) or more and below 1")
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,8 @@ class _Run:
         for at in self.starts:
             pick = order[at : at + self.options.batch]
             self.optimizer.zero_grad()
-            loss = functional.cross_entropy(self.network(self.x[pick]), self.y[pick])
+            scores = self.network(self.x[pick])
+            loss = functional.cross_entropy(scores, self.y[pick], label_smoothing=self.options.smoothing)
             loss.backward()
             self.optimizer.step()
             self.schedule.step()

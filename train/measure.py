@@ -2,7 +2,8 @@
 """Measurements behind docs/accuracy.md: trains one network per case and seed and keeps every result in a JSON file.
 
 An accuracy that is in the file already is not measured again, so an interrupted run goes on; a file made with other
-options is started anew.
+options is started anew. Cycles are computed again every time, as compiler and hardware change, from the networks of
+seed 0: those in models/, or kept in out/train/table, or else trained again.
 """
 
 import json
@@ -68,7 +69,10 @@ def cases() -> list[Case]:
 
 
 def work(spec: NetworkSpec) -> tuple[int, int]:
-    """Weight memory in bits, and plane-pair products (one XNOR each) per sample, of a quantized network."""
+    """Weight memory in bits, and plane-pair products (one XNOR each) per sample, of a quantized network.
+
+    The constant top plane of HReLU on odd codes is not multiplied. Validity planes of zero padding are not counted.
+    """
     precision = spec.precision.spread(spec.layers)
     size: tuple[int, ...] = spec.input_shape
     bits_in: Bits = precision.input_bits
@@ -88,6 +92,8 @@ def work(spec: NetworkSpec) -> tuple[int, int]:
         products += weights * positions * bits * bits_in
         if index < len(spec.hidden):
             bits_in = precision.activations[index]
+            if bits_in is not None and precision.kind == "odd-relu":
+                bits_in -= 1
     return memory, products
 
 
@@ -111,9 +117,21 @@ class Measurements:
         write_whole(self.path, (json.dumps(self.content, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _model(case: Case) -> Path:
+def _kept(case: Case) -> Path:
     """Where the network of seed 0 is kept, relative to the working directory."""
     return Path("out") / "train" / "table" / f"{case.key.replace(' ', '_')}.onnx"
+
+
+def _network_file(case: Case, data: Data, options: Options) -> Path:
+    """The network of seed 0 as a file: the one that ships, the one kept, or one trained now."""
+    shipped = Path("models") / f"{case.network.replace('-', '_')}_w{case.weights}a{case.activations}_{case.kind}.onnx"
+    for path in (shipped, _kept(case)):
+        if path.is_file():
+            return path
+    network = build(case.spec(data), 0)
+    fit(network, data, replace(options, seed=0))
+    export_qonnx(network, _kept(case))
+    return _kept(case)
 
 
 def _cycles(model: Path) -> dict[str, int | str]:
@@ -136,18 +154,27 @@ def _cascade_jobs(options: Options, seed: int) -> Iterator[tuple[str, int, int, 
         yield "scratch", bits, index, replace(stage, epochs=stage.epochs * (index + 1))
 
 
-def measure(path: Path, options: Options, seeds: int, progress: Progress | None = None) -> Measurements:
-    """Measure what the file does not have yet, for seeds 0 .. seeds-1, seed by seed."""
+def measure(
+    path: Path, options: Options, seeds: int, progress: Progress | None = None, *, cycles_only: bool = False
+) -> Measurements:
+    """Measure what the file does not have yet, for seeds 0 .. seeds-1, seed by seed; `cycles_only`: no accuracies."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the layers are too small to share
     try:
-        return _measure(Measurements(path, options), options, seeds, progress)
+        found, data = Measurements(path, options), open_data("digits")
+        if not cycles_only:
+            _measure_accuracies(found, options, seeds, data, progress)
+            for seed in range(seeds):
+                _measure_cascade(found, options, seed, data, progress)
+        _measure_cycles(found, options, data, progress)
+        return found
     finally:
         torch.set_num_threads(threads)
 
 
-def _measure(found: Measurements, options: Options, seeds: int, progress: Progress | None) -> Measurements:
-    data = open_data("digits")
+def _measure_accuracies(
+    found: Measurements, options: Options, seeds: int, data: Data, progress: Progress | None
+) -> None:
     jobs = [(seed, case) for seed in range(seeds) for case in cases()]
     for done, (seed, case) in enumerate(jobs):
         shares = found.table("accuracy", case.key)
@@ -159,18 +186,17 @@ def _measure(found: Measurements, options: Options, seeds: int, progress: Progre
         fit(network, data, replace(options, seed=seed))
         shares[str(seed)] = accuracy(network, data.x_test, data.y_test)
         if seed == 0 and case.weights is not None:
-            export_qonnx(network, _model(case))
+            export_qonnx(network, _kept(case))
         found.save()
-    # The compiler changes: cycles are computed again wherever the network is still there.
-    models = [(case, path) for case in cases() if (path := _model(case)).is_file()]
-    for done, (case, path) in enumerate(models):
+
+
+def _measure_cycles(found: Measurements, options: Options, data: Data, progress: Progress | None) -> None:
+    quantized = [case for case in cases() if case.weights is not None]
+    for done, case in enumerate(quantized):
         if progress is not None:
-            progress(f"{case.key} cycles", done, len(models))
-        found.content["cycles"][case.key] = _cycles(path)
+            progress(f"{case.key} cycles", done, len(quantized))
+        found.content["cycles"][case.key] = _cycles(_network_file(case, data, options))
     found.save()
-    for seed in range(seeds):
-        _measure_cascade(found, options, seed, data, progress)
-    return found
 
 
 def _measure_cascade(found: Measurements, options: Options, seed: int, data: Data, progress: Progress | None) -> None:

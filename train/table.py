@@ -38,11 +38,17 @@ def _bits(bits: int | None) -> str:
     return "float" if bits is None else str(bits)
 
 
-def render(found: Measurements, options: Options, seeds: int) -> str:
+def _seeds(found: Measurements) -> str:
+    """How many seeds the figures are of."""
+    counts = sorted({len(shares) for shares in found.content["accuracy"].values()}) or [0]
+    least, most = counts[0], counts[-1]
+    return (f"{least}" if least == most else f"{least} to {most}") + (" seeds" if most != 1 else " seed")
+
+
+def render(found: Measurements, options: Options) -> str:
     """The page; every number in it comes from `found` or from the shapes of the networks."""
     data = open_data("digits")
     samples = len(data.y_test)
-    plural = "s" if seeds > 1 else ""
     lines = [
         "# Accuracy against precision",
         "",
@@ -52,14 +58,16 @@ def render(found: Measurements, options: Options, seeds: int) -> str:
             f"images; one image is {100 / samples:.2f} %. Every network is trained from random weights for "
             f"{options.epochs} epochs, with weights on odd ladders in all layers and an {Precision().input_bits}-bit "
             "unsigned input; the figure is the accuracy after the last epoch, mean ± standard deviation over "
-            f"{seeds} seed{plural} (PyTorch {found.content['torch']}).",
+            f"{_seeds(found)} (PyTorch {found.content['torch']}).",
             _WIDTH,
         ),
         "",
         fill(
             "Weight memory is bits of all weights; plane products are single-bit products, one XNOR each, per image; "
-            "cycles per image are those of the exact cycle model for the preset. A float row has no hardware: "
-            "activations are clipped and nothing is quantized but the input.",
+            "cycles per image are those of the exact cycle model for the preset, of the network of seed 0 (`dipole "
+            "train table --cycles` computes only them again). The constant top plane of HReLU on odd codes is neither "
+            "stored nor multiplied; the validity plane of zero padding on odd codes is in the cycles, not in products. "
+            "A float row has no hardware: activations are clipped and nothing is quantized but the input.",
             _WIDTH,
         ),
         "",
@@ -166,10 +174,12 @@ def plot(found: Measurements, path: Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def make_table(folder: Path, options: Options, seeds: int, progress: Progress | None = None) -> str:
+def make_table(
+    folder: Path, options: Options, seeds: int, progress: Progress | None = None, *, cycles_only: bool = False
+) -> str:
     """Measure what is missing in folder/accuracy.json, write accuracy.md and accuracy.png there; returns the page."""
-    found = measure(folder / "accuracy.json", options, seeds, progress)
-    text = render(found, options, seeds)
+    found = measure(folder / "accuracy.json", options, seeds, progress, cycles_only=cycles_only)
+    text = render(found, options)
     plot(found, folder / "accuracy.png")
     write_whole(folder / "accuracy.md", text.encode())
     return text

@@ -95,6 +95,8 @@ def test_work_by_hand():
     memory, products = work(make_spec("mlp", (30,), 2, Precision((1, 2, 3), (4, 5), input_bits=6), (7, 3)))
     assert memory == 30 * 7 + 2 * 21 + 3 * 6
     assert products == 30 * 7 * 6 + 2 * 21 * 4 + 3 * 6 * 5
+    _, products = work(make_spec("mlp", (30,), 2, Precision((1, 2, 3), (4, 5), "odd-relu", 6), (7, 3)))
+    assert products == 30 * 7 * 6 + 2 * 21 * 3 + 3 * 6 * 4
 
 
 def test_table_shows_what_was_measured_and_no_more(tmp_path):
@@ -105,7 +107,7 @@ def test_table_shows_what_was_measured_and_no_more(tmp_path):
     found.table("accuracy", case.key).update({"0": 0.5, "1": 0.6})
     found.table("cycles", case.key).update({"icebreaker": 1234, "ulx3s_85f": "too large"})
     found.save()
-    page = render(Measurements(tmp_path / "accuracy.json", options), options, 2)
+    page = render(Measurements(tmp_path / "accuracy.json", options), options)
     line = next(line for line in page.splitlines() if "55.00 ± 7.07" in line)
     assert line.startswith("| HTanh, odd codes | 2 | 2 |") and "1,234" in line and "no, see below" in line
     assert "* HTanh, odd codes, 2 / 2, on `ulx3s_85f`: too large." in page

@@ -129,6 +129,7 @@ def test_data_of_another_shape(bars):
         ("rate", 0, "rate: 0"),
         ("validation", 0.9, "validation: 0.9"),
         ("patience", -1, "patience: -1"),
+        ("smoothing", 1, "smoothing: 1, must be 0"),
     ],
 )
 def test_bad_options(field, value, message):
