@@ -101,6 +101,11 @@ def _map_layer(low: Lowered, pad_code: int) -> _Mapped:
         filters, blocks = _filters(low, tiling)
     except EncodingError as error:
         raise CompileError(f"layer {layer.name!r}: {error}") from None
+    if amap.sum_enable and not config.sum_column:
+        raise CompileError(
+            f"layer {layer.name!r}: its weights are no sums of -1 and +1 and need the activation-sum column, which "
+            f"configuration {config.name!r} lacks (sum_column); use a configuration that has it, or odd weights"
+        )
     check_accumulators(layer, amap, config)
     ladders = b""
     if layer.thresholds is not None:

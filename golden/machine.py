@@ -326,6 +326,8 @@ class Machine:
         reg, config = self._reg[Engine.STORE], self.config
         rows = min(i.rows, config.rows)
         results = self._waiting.popleft()[:, :rows]
+        if not config.sum_column:
+            results = results * (np.arange(config.columns + 1) < config.columns)
         self.drained.append(results if self.images > 1 else results[0])
         totals = results[..., :-1]
         if reg[StoreReg.SUM]:

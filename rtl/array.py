@@ -1,4 +1,4 @@
-"""The array: rows x (columns + 1) PEs, operand forwarding, one control delay line."""
+"""The array: rows x columns PEs and the activation-sum column, operand forwarding, one control delay line."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
@@ -23,7 +23,8 @@ def delay_line(m: Module, source, length: int, name: str, *, reset_less: bool = 
 
 
 class Array(wiring.Component):
-    """Output-stationary array. Column `columns` is the activation-sum column: its weight is one bit for all lanes.
+    """Output-stationary array. Column `columns` is the activation-sum column, if there is one: its weight is one bit
+    for all lanes.
 
     PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`,
     column c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
@@ -49,7 +50,7 @@ class Array(wiring.Component):
     sum_weight : In(1)
     shift, shift_sum : In(1)
     o : Out((columns + 1) * acc_width)
-        Drain registers of row 0; column 0 lowest, sum column highest.
+        Drain registers of row 0; column 0 lowest, sum column, or zeros, highest.
     ready : Out(1)
         Pulses in the first cycle in which all results of a tile stand in the drain registers.
     """
@@ -89,7 +90,7 @@ class Array(wiring.Component):
 
         pes = {}
         for r in range(rows):
-            for c in range(columns + 1):
+            for c in range(columns + config.sum_column):
                 skew = r // hop + c // hop
                 m.submodules[f"pe_{r}_{c}"] = pes[r, c] = pe = PE(config, family)
                 weight = w[c][r // hop] if c < columns else sum_weights[skew + pairs].replicate(config.lanes)
@@ -103,9 +104,9 @@ class Array(wiring.Component):
         results = [pes[r, c] for r in range(rows) for c in range(columns)]
         for shift, step, chain in (
             (self.shift, config.ladders, results),
-            (self.shift_sum, 1, [pes[r, columns] for r in range(rows)]),
+            (self.shift_sum, 1, [pes[r, columns] for r in range(rows) if config.sum_column]),
         ):
             m.d.comb += [pe.shift.eq(shift) for pe in chain]
             m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, chain[step:], strict=False)]
-        m.d.comb += [self.o.eq(Cat(pes[0, c].o for c in range(columns + 1))), self.ready.eq(ready)]
+        m.d.comb += [self.o.eq(Cat(pes[0, c].o for c in range(columns + config.sum_column))), self.ready.eq(ready)]
         return m

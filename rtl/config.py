@@ -59,6 +59,9 @@ class Config:
     """Bits of an accumulator, 12..32. Results are exact modulo 2**acc_width; the compiler proves the range."""
     mul_width: int = 16
     """Bits of the multiplier constant of a ladder, 8..32."""
+    sum_column: bool = True
+    """The activation-sum column: a PE per row more, for weights that are no sums of {-1,+1} (two's complement, zero
+    point). Without it only networks with odd weights run."""
     corrections: bool = False
     """Correction bits of ladders: one per code and channel, for functions that float32 rounding bends off a line."""
     ladder_depth: int = 256
@@ -96,10 +99,10 @@ class Config:
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be in {low}..{high}")
             if power and not _is_power_of_two(value):
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be a power of two")
-        if type(self.corrections) is not bool:
-            raise ConfigError(
-                f"configuration {self.name!r}: corrections is {self.corrections!r}, must be true or false"
-            )
+        for field in ("sum_column", "corrections"):
+            value = getattr(self, field)
+            if type(value) is not bool:
+                raise ConfigError(f"configuration {self.name!r}: {field} is {value!r}, must be true or false")
         for field in ("lanes", "columns"):
             if self.mem_width < getattr(self, field):
                 raise ConfigError(
@@ -190,7 +193,7 @@ class Config:
 
     @property
     def skew(self) -> int:
-        """Forwarding registers on the way to the last PE (the sum column of the last row)."""
+        """Forwarding registers on the way to the last PE (the sum column of the last row, whether there or not)."""
         return (self.rows - 1) // self.hop + self.columns // self.hop
 
     @property

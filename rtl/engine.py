@@ -22,7 +22,7 @@ from .store import Store
 __all__ = ["Engine", "WATCHDOG_CYCLES"]
 
 WATCHDOG_CYCLES = 1 << 20
-"""A run without a dispatched or taken instruction for so long is an error."""
+"""A run is looked at once in so many cycles; if no instruction was dispatched or taken since, that is an error."""
 
 _TOKENS = 64
 
@@ -51,8 +51,8 @@ class Engine(wiring.Component):
         Cycles with `busy` of the run going on, or of the last one.
     mem : Out(MemorySignature)
     drain_valid : Out(1), drain_data : Out((columns + 1) * acc_width)
-        Trace of the drain: one row of a tile, sum column highest, in the first cycle in which the store engine takes
-        it.
+        Trace of the drain: one row of a tile, sum column (or zeros) highest, in the first cycle in which the store
+        engine takes it.
     """
 
     def __init__(self, config: Config, family: str | None = None):
@@ -203,12 +203,13 @@ class Engine(wiring.Component):
             m.d.comb += self.mem.addr.eq(fetch.address)
 
         # --- run, stop, errors --------------------------------------------------------------------
-        watchdog = Signal(range(WATCHDOG_CYCLES), reset_less=True)
+        alive = Signal()
         progress = (
             Cat(queue.i.valid & queue.i.ready for queue in queues).any()
             | Cat(queue.o.valid & queue.o.ready for queue in queues).any()
         )
-        m.d.sync += watchdog.eq(Mux(progress | ~self.busy, 0, watchdog + 1))
+        bark = (self.cycles % WATCHDOG_CYCLES) == WATCHDOG_CYCLES - 1
+        m.d.sync += alive.eq((alive & ~bark) | progress)
         store_range = store.write & (store.address[store_bits + len(self.mem.addr) :] != 0)
         m.d.comb += [
             fetch.start.eq(begin),
@@ -226,7 +227,7 @@ class Engine(wiring.Component):
             with m.Elif(fetch.range_error | loader.range_error | store_range):
                 m.d.sync += self.error.eq(2)
                 m.d.comb += stop.eq(1)
-            with m.Elif(watchdog == WATCHDOG_CYCLES - 1):
+            with m.Elif(bark & ~alive):
                 m.d.sync += self.error.eq(3)
                 m.d.comb += stop.eq(1)
         return m

@@ -171,7 +171,7 @@ class Store(wiring.Component):
         drained = [self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns + 1)]
         sum_, masked = Signal(config.acc_width), Signal()
         m.d.comb += [
-            sum_.eq(drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width)),
+            sum_.eq(drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width) if config.sum_column else 0),
             masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
             self.ladder_read.eq(taking),
             self.ladder_address.eq(Cat(position[: exact_log2(groups)], channel_tile)),

@@ -45,9 +45,13 @@ def check_programs(config: Config, seeds: range) -> None:
             check(config, simulator, seed)
 
 
-@pytest.mark.parametrize("name", ["test_tiny", "test_wide"])
-def test_random_programs(name: str) -> None:
-    check_programs(PRESETS[name], range(12))
+# One row, no sum column, several planes per cycle, no room in the queues.
+ONE_ROW = dataclasses.replace(TINY, name="one_row", rows=1, columns=8, planes=4, sum_column=False, queue_depth=1)
+
+
+@pytest.mark.parametrize("config", [TINY, PRESETS["test_wide"], ONE_ROW], ids=lambda config: config.name)
+def test_random_programs(config: Config) -> None:
+    check_programs(config, range(12))
 
 
 def test_amaranth_simulator_agrees() -> None:
@@ -95,7 +99,7 @@ def test_errors_are_states(program: list, error: int, simulator) -> None:
     """The engine stops with its status, is idle, and the next run is right."""
     words = [encode(i) if isinstance(i, Instruction) else i for i in [*program, Instruction(op=Op.HALT)]]
     simulator.load(np.array(words, "<u4").tobytes())
-    assert simulator.run(0, max_cycles=1 << 21).error == error
+    assert simulator.run(0, max_cycles=1 << 22).error == error
     check(TINY, simulator, 7)
 
 
