@@ -49,12 +49,14 @@ class Ecp5Accumulator(wiring.Component):
         chain.done()
         m.d.sync += run.eq(next_run)
 
+        # 2 * result is even: the lowest bit is that of the run and carries nothing.
         chain = CarryChain(m, platform, "result")
         chain.inject(zero)
         next_result = Cat(
-            chain.bit(run[k] if k < len(run) else zero, zero, result[k - 1] if k else zero, self.c_result.fresh,
-                      lambda run, zero, double, fresh: run ^ (double & ~fresh))
-            for k in range(len(result))
+            run[0],
+            *(chain.bit(run[k] if k < len(run) else zero, zero, result[k - 1], self.c_result.fresh,
+                        lambda run, zero, double, fresh: run ^ (double & ~fresh))
+              for k in range(1, len(result))),
         )  # fmt: skip
         chain.done()
         with m.If(self.c_result.last):

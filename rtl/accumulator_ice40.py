@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .control import Control
-from .primitives.ice40 import CarryChain
+from .primitives.ice40 import CarryChain, lut4
 
 __all__ = ["Ice40Accumulator"]
 
@@ -49,8 +49,8 @@ class Ice40Accumulator(wiring.Component):
         pop = Signal.like(run, name="pop_extended")
         m.d.comb += pop.eq(self.pop)
         chain = CarryChain(m, platform, "run")
-        # The carry's register lives in the cell that puts it into the chain.
-        next_late = chain.bit(late, late, self.carry, lambda i0, i1, i2, ci: i0)
+        # The carry's register lives in the cell that puts it into the chain; without `valid` the sum does not matter.
+        next_late = chain.bit(late, self.c_run.valid, self.carry, lambda i0, i1, i2, ci: i0 & i2)
         next_run = Cat(
             chain.bit(bit, pop[k], self.c_run.first,
                       lambda i0, i1, i2, ci: (i0 & i2) | (~i0 & (i1 ^ i2 ^ ci)))
@@ -59,7 +59,7 @@ class Ice40Accumulator(wiring.Component):
         with m.If(word):
             m.d.sync += [run.eq(next_run), late.eq(next_late)]
             with m.If(~self.c_run.valid):
-                m.d.sync += [run.eq(0), late.eq(0)]
+                m.d.sync += run.eq(0)
 
         addend = Signal.like(result, name="run_extended")
         m.d.comb += addend.eq(run.as_signed() if signed else run)
@@ -67,8 +67,13 @@ class Ice40Accumulator(wiring.Component):
         next_result = Cat(chain.bit(result[k - 1] if k else late, addend[k]) for k in range(len(result)))
         clear = Signal()
         m.d.comb += clear.eq(word & self.c_run.fresh)
-        with m.If(clear):
-            m.d.sync += result.eq(0)
-        with m.Elif(self.c_result.last):
+        # One LUT by itself: the enable of many cells must not come through several.
+        enable = lut4(
+            m, platform, lambda first, valid, fresh, last: ((first | valid) & fresh) | last,
+            self.c_run.first, self.c_run.valid, self.c_run.fresh, self.c_result.last, name="enable",
+        )  # fmt: skip
+        with m.If(enable):
             m.d.sync += result.eq(next_result)
+            with m.If(clear):
+                m.d.sync += result.eq(0)
         return m

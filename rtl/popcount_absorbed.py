@@ -80,33 +80,64 @@ class AbsorbedPopcount(wiring.Component):
             del products[:count]
             return taken
 
+        # Every adder of every level as (level, operands, carry), and its sum, which is registered.
+        jobs: list[tuple[int, list, tuple]] = []
+        sums: list[list[Signal]] = []
         numbers: list[Any] = []
         for level in range(1, levels + 1):
-            adders = lanes >> (level + 1)
-            chains = -(-adders * (level + 1) // (_HALVES - 1))
-            share = -(-adders // chains)
-            sums: list[Any] = []
-            for at in range(0, adders, share):
-                chain = CarryChain(m, platform, f"level{level}_{at}")
-                for k in range(at, min(at + share, adders)):
-                    if level == 1:
-                        (a, w), (b, x), carry = take(3)
-                    else:
-                        (carry,) = take(1)
-                    below = chain.inject(*carry, function=_xor if level == 1 else _xnor)
-                    if k > at:
-                        sums[-1].append(below)
-                    if level == 1:
-                        sums.append([chain.bit(a, w, b, x, lambda a, w, b, x: a ^ w ^ b ^ x)])
-                    else:
-                        low, high = numbers[2 * k : 2 * k + 2]
-                        sums.append([chain.add(*bits, inverted=level == 2) for bits in zip(low, high, strict=True)])
-                sums[-1].append(chain.top())
-                chain.done()
-            numbers = registered(sums)
+            made = []
+            for k in range(lanes >> (level + 1)):
+                operands = take(2) if level == 1 else list(zip(*numbers[2 * k : 2 * k + 2], strict=True))
+                (carry,) = take(1)
+                jobs.append((level, operands, carry))
+                made.append([Signal(name=f"sum{level}_{k}_{bit}") for bit in range(level + 1)])
+            sums += made
+            numbers = registered(made)
             # The lanes of the levels to come wait as they are: flip-flops are idle in the cells, LUTs are not.
             if level == levels:
                 products = [~(a ^ w) for a, w in products]
             products = registered(products)
+        for number, members in enumerate(_pack([level + 1 for level, _, _ in jobs])):
+            self._chain(m, platform, f"chain{number}", [(*jobs[k], sums[k]) for k in members])
         m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(products[0])]
         return m
+
+    @staticmethod
+    def _chain(m: Module, platform: object, name: str, adders: list) -> None:
+        """One chain of separated adders (level, operands, carry, sum)."""
+        chain = CarryChain(m, platform, name)
+        below = None
+        for level, operands, carry, total in adders:
+            top = chain.inject(*carry, function=_xor if level == 1 else _xnor)
+            if below is not None:
+                m.d.comb += below.eq(top)
+            if level == 1:
+                (a, w), (b, x) = operands
+                bits = [chain.bit(a, w, b, x, lambda a, w, b, x: a ^ w ^ b ^ x)]
+            else:
+                bits = [chain.add(*pair, inverted=level == 2) for pair in operands]
+            m.d.comb += Cat(total[:-1]).eq(Cat(bits))
+            below = total[-1]
+        assert below is not None
+        m.d.comb += below.eq(chain.top())
+        chain.done()
+
+
+def _pack(sizes: list[int]) -> list[list[int]]:
+    """Numbers of adders (with these numbers of half cells) in chains as few as `_HALVES` allows.
+
+    Adders of all levels mix, as a chain's last half, the carry out of the adder on top, is its only loss, and one more
+    where the number of halves is odd.
+    """
+    chains: list[list[int]] = []
+    room: list[int] = []
+    for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
+        for at, left in enumerate(room):
+            if sizes[k] <= left:
+                chains[at].append(k)
+                room[at] -= sizes[k]
+                break
+        else:
+            chains.append([k])
+            room.append(_HALVES - 1 - sizes[k])
+    return chains

@@ -12,7 +12,7 @@ from .primitives.ice40 import CarryChain, lut4
 
 __all__ = ["ParityPopcount"]
 
-_LEVELS = 2
+_LEVELS = 1
 """Levels of carry chains between two registers."""
 _CELLS = 16
 """Cells of a carry chain: static timing sees a path through all of them."""
