@@ -184,7 +184,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                     interval = config.columns if raw else max(groups_per_row, bits if emit else 0)
                     starts = [t + 1 + k * interval for k in range(instruction.rows)]
                     drains += [s + 1 for s in starts]
-                    store_until = store_release = t + instruction.rows * interval
+                    store_until = t + instruction.rows * interval
+                    store_release = store_until - min(interval - 1, config.release_lead)
                     last_select = starts[-1] + selects - 1
                     under_way_until = last_select + ladder_latency + 1
                     if raw:

@@ -203,6 +203,12 @@ class Config:
         return 1 + self.pop_latency + 3 + self.skew
 
     @property
+    def release_lead(self) -> int:
+        """Cycles before the end of a tile's draining from which on the next tile's last word may be issued: buffer
+        read, the quickest popcount of any family (1), run accumulator, Horner register and drain register follow."""
+        return 5
+
+    @property
     def ladder_latency(self) -> int:
         """Result taken from the drain chain to its code at the output of the ladder."""
         return 9 if self.corrections else 7

@@ -34,7 +34,7 @@ class Store(wiring.Component):
     tile_ready : In(1), take_tile : Out(1)
         A tile stands in the drain registers; its draining starts.
     release : Out(1)
-        Last cycle in which the drain registers are needed.
+        The next tile's last word may be on its way: what it replaces in the drain registers will have left them.
     drained : In((columns + 1) * acc_width)
         Drain registers of row 0.
     shift, shift_sum : Out(1)
@@ -86,7 +86,7 @@ class Store(wiring.Component):
         ladders, columns, granule = config.ladders, config.columns, config.granule
         groups = columns // ladders
         tile_granules, raw_granules = columns // granule, 32 // granule
-        address = config.granule_address_bits
+        address, lead = config.granule_address_bits, config.release_lead
 
         reg = {
             StoreReg.DST: Signal(address, name="dst", reset_less=True),
@@ -109,6 +109,7 @@ class Store(wiring.Component):
         tile = Signal(data.StructLayout({"mode": 2, "low": 5, "high": 5}), reset_less=True)
         rows_left, row = Signal(5, reset_less=True), Signal(5, reset_less=True)
         interval_end = Signal(range(max(columns, 8)), reset_less=True)
+        release_at = Signal.like(interval_end)
         position = Signal(range(max(columns, 8)), reset_less=True)
         channel_tile = Signal(range(max(2, config.ladder_depth // columns)), reset_less=True)
         first_row = Signal(reset_less=True)
@@ -122,7 +123,7 @@ class Store(wiring.Component):
             self.row_start.eq(running & (position == 0)),
             self.shift.eq(taking & (~raw | (within == ladders - 1))),
             self.shift_sum.eq(row_end),
-            self.release.eq(row_end & (rows_left == 0)),
+            self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
         with m.If(~running), m.Switch(opcode):
@@ -157,13 +158,14 @@ class Store(wiring.Component):
                 first_row.eq(1),
                 channel_tile.eq((reg[StoreReg.LADDER] >> exact_log2(columns)) + store.tile),
                 interval_end.eq(Mux(raw, columns - 1, planes_end)),
+                release_at.eq(Mux(raw, max(columns - 1 - lead, 0), Mux(planes_end > lead, planes_end - lead, 0))),
             ]
         with m.Else():
             m.d.sync += position.eq(position + 1)
             with m.If(row_end):
                 m.d.sync += [position.eq(0), row.eq(row + 1), rows_left.eq(rows_left - 1), first_row.eq(0)]
-            with m.If(self.release):
-                m.d.sync += running.eq(0)
+                with m.If(rows_left == 0):
+                    m.d.sync += running.eq(0)
         with m.If(~next_base_valid):
             m.d.sync += next_base.eq(reg[StoreReg.DST] + store.tile * scale)
 
