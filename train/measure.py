@@ -7,7 +7,6 @@ seed 0: those in models/, or kept in out/train/table, or else trained again.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -28,15 +27,30 @@ from .networks import build
 from .precision import KINDS, ActivationKind, Bits, Precision
 from .spec import NAMED, NetworkSpec, make_spec
 
-__all__ = ["CASCADE_LEVELS", "CONFIGS", "NETWORKS", "PAIRS", "Case", "Measurements", "cases", "measure", "work"]
+__all__ = [
+    "CASCADE_EPOCHS",
+    "CASCADE_LEVELS",
+    "CASCADE_NETWORK",
+    "CASCADE_ROWS",
+    "CONFIGS",
+    "NETWORKS",
+    "PAIRS",
+    "Case",
+    "Measurements",
+    "cases",
+    "measure",
+    "work",
+]
 
 NETWORKS = ("digits-cnn", "digits-mlp")
 PAIRS: tuple[tuple[Bits, Bits], ...] = ((None, None), (8, 8), (4, 4), (2, 4), (2, 2), (1, 2), (1, 1))
 """Weight bits, activation bits."""
 CONFIGS = ("icebreaker", "ulx3s_85f")
 CASCADE_LEVELS = (8, 7, 6, 5, 4, 3, 2, 1)
-CASCADE_SHOWN = (4, 2, 1)
 CASCADE_NETWORK = "digits-mlp"
+CASCADE_EPOCHS = 2
+"""Epochs of each network of the cascade: few, as with many all networks learn all there is to learn."""
+CASCADE_ROWS = ("cascade", "cascade without rescaling", "scratch, same epochs", "scratch, all epochs")
 
 
 @dataclass(frozen=True)
@@ -146,14 +160,6 @@ def _cycles(model: Path) -> dict[str, int | str]:
     return cycles
 
 
-def _cascade_jobs(options: Options, seed: int) -> Iterator[tuple[str, int, int, Options]]:
-    """(row, bits, index of the network in the cascade, options): scratch gets all the epochs the cascade had so far."""
-    stage = replace(options, seed=seed, epochs=max(1, options.epochs // 4))
-    for bits in CASCADE_SHOWN:
-        index = CASCADE_LEVELS.index(bits) + 1
-        yield "scratch", bits, index, replace(stage, epochs=stage.epochs * (index + 1))
-
-
 def measure(
     path: Path, options: Options, seeds: int, progress: Progress | None = None, *, cycles_only: bool = False
 ) -> Measurements:
@@ -201,26 +207,28 @@ def _measure_cycles(found: Measurements, options: Options, data: Data, progress:
 
 def _measure_cascade(found: Measurements, options: Options, seed: int, data: Data, progress: Progress | None) -> None:
     spec = Case(CASCADE_NETWORK, "unsigned", 1, 1).spec(data)
-    stage = replace(options, seed=seed, epochs=max(1, options.epochs // 4))
-    for row, rescaled in (("cascade", True), ("cascade without rescaling", False)):
-        rows = {bits: found.table("cascade", f"{row} {bits}") for bits in CASCADE_SHOWN}
-        if all(str(seed) in shares for shares in rows.values()):
+    stage = replace(options, seed=seed, epochs=CASCADE_EPOCHS)
+    for row, rescaled in zip(CASCADE_ROWS[:2], (True, False), strict=True):
+        shares = {bits: found.table("cascade", f"{row} {bits}") for bits in CASCADE_LEVELS}
+        if all(str(seed) in share for share in shares.values()):
             continue
         members = cascade(spec, data, stage, list(CASCADE_LEVELS), rescaled=rescaled)
-        for index, (network, _) in enumerate(members):
+        next(members)  # full precision
+        for bits, (network, _) in zip(CASCADE_LEVELS, members, strict=True):
             if progress is not None:
-                progress(f"{row} seed {seed}", index, len(CASCADE_LEVELS) + 1)
-            bits = CASCADE_LEVELS[index - 1]
-            if index and bits in rows:
-                rows[bits][str(seed)] = accuracy(network, data.x_test, data.y_test)
+                progress(f"{row} seed {seed}", CASCADE_LEVELS.index(bits), len(CASCADE_LEVELS))
+            shares[bits][str(seed)] = accuracy(network, data.x_test, data.y_test)
         found.save()
-    for row, bits, _, asked in _cascade_jobs(options, seed):
-        shares = found.table("cascade", f"{row} {bits}")
-        if str(seed) in shares:
-            continue
-        if progress is not None:
-            progress(f"{row} w{bits}a{bits} seed {seed}", 0, 1)
-        network = build(Case(CASCADE_NETWORK, "unsigned", bits, bits).spec(data), seed)
-        fit(network, data, asked)
-        shares[str(seed)] = accuracy(network, data.x_test, data.y_test)
-        found.save()
+    for row in CASCADE_ROWS[2:]:
+        for index, bits in enumerate(CASCADE_LEVELS):
+            shares = found.table("cascade", f"{row} {bits}")
+            if str(seed) in shares:
+                continue
+            if progress is not None:
+                progress(f"{row} seed {seed}", index, len(CASCADE_LEVELS))
+            # With full precision the cascade has trained index + 2 networks when it comes to these bits.
+            epochs = CASCADE_EPOCHS * (index + 2 if row == "scratch, all epochs" else 1)
+            network = build(Case(CASCADE_NETWORK, "unsigned", bits, bits).spec(data), seed)
+            fit(network, data, replace(stage, epochs=epochs))
+            shares[str(seed)] = accuracy(network, data.x_test, data.y_test)
+            found.save()

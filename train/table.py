@@ -9,7 +9,20 @@ from typing import Any
 from .checkpoint import write_whole
 from .data import open_data
 from .fit import Options, Progress
-from .measure import CASCADE_NETWORK, CASCADE_SHOWN, CONFIGS, NETWORKS, PAIRS, Case, Measurements, cases, measure, work
+from .measure import (
+    CASCADE_EPOCHS,
+    CASCADE_LEVELS,
+    CASCADE_NETWORK,
+    CASCADE_ROWS,
+    CONFIGS,
+    NETWORKS,
+    PAIRS,
+    Case,
+    Measurements,
+    cases,
+    measure,
+    work,
+)
 from .precision import KINDS, Precision
 
 __all__ = ["make_table", "plot", "render"]
@@ -87,7 +100,7 @@ def render(found: Measurements, options: Options) -> str:
                 lines.append(_row(found, case, data))
         lines += ["", *_refusals(found, network)]
     lines += ["![Accuracy against cycles](accuracy.png)", ""]
-    lines += _cascade_section(found, options)
+    lines += _cascade_section(found)
     return "\n".join(lines)
 
 
@@ -116,26 +129,26 @@ def _refusals(found: Measurements, network: str) -> list[str]:
     return [*lines, ""] if lines else []
 
 
-def _cascade_section(found: Measurements, options: Options) -> list[str]:
+def _cascade_section(found: Measurements) -> list[str]:
     rows = found.content["cascade"]
     if not any(rows.values()):
         return []
-    epochs = max(1, options.epochs // 4)
     lines = [
         "## Cascade against scratch",
         "",
         fill(
             f"{CASCADE_NETWORK}, unsigned codes, weights and activations of the same bits. The cascade goes from full "
-            f"precision over 8, 7, .. to 1 bit with {epochs} epochs for each network; a network from scratch gets as "
-            "many epochs as the cascade had had in all when it came to its bits.",
+            f"precision over 8, 7, .. to 1 bit with {CASCADE_EPOCHS} epochs for each network. A network from scratch "
+            'gets as many epochs as each network of the cascade ("same": the two families cost the same), or as many '
+            'as the cascade had had in all when it came to its bits ("all").',
             _WIDTH,
         ),
         "",
-        "| accuracy % | " + " | ".join(f"{bits} bit" for bits in CASCADE_SHOWN) + " |",
-        "|---|" + "---:|" * len(CASCADE_SHOWN),
+        "| accuracy % | " + " | ".join(f"{bits} bit" for bits in CASCADE_LEVELS) + " |",
+        "|---|" + "---:|" * len(CASCADE_LEVELS),
     ]
-    for row in ("cascade", "cascade without rescaling", "scratch"):
-        lines.append(f"| {row} | " + " | ".join(_shares(rows.get(f"{row} {b}", {})) for b in CASCADE_SHOWN) + " |")
+    for row in CASCADE_ROWS:
+        lines.append(f"| {row} | " + " | ".join(_shares(rows.get(f"{row} {b}", {})) for b in CASCADE_LEVELS) + " |")
     return [*lines, ""]
 
 

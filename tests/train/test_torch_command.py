@@ -1,6 +1,8 @@
 # pyright: reportMissingImports=false
 """`dipole train` from the command line, on a small file of data."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -85,6 +87,21 @@ def test_one_line_errors(arguments, message, tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "arrays,message",
+    [
+        ({"x": np.zeros((20, 2, 3, 4, 5)), "y": np.zeros(20, int)}, "must be .n, features."),
+        ({"x": np.zeros((20, 6)), "y": np.zeros(19, int)}, "20 inputs x but 19 labels y"),
+        ({"x": np.zeros((20, 6))}, "must have x and y"),
+    ],
+)
+def test_data_file_of_wrong_shape(arrays, message, tmp_path, capsys):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    code, out, err = _run(capsys, "train", "mlp", "--data", tmp_path / "bad.npz", "-o", tmp_path / "made" / "a.onnx")
+    assert code == 2 and re.search(f"bad.*({message})", err) and err.count("\n") == 1 and out == ""
+    assert not (tmp_path / "made").exists()
+
+
 # --- table ---
 
 
@@ -112,6 +129,10 @@ def test_table_shows_what_was_measured_and_no_more(tmp_path):
     assert line.startswith("| HTanh, odd codes | 2 | 2 |") and "1,234" in line and "no, see below" in line
     assert "* HTanh, odd codes, 2 / 2, on `ulx3s_85f`: too large." in page
     assert page.count("±") == 2, "one in the text, one in the table"
+    assert "over 2 seeds" in page and "Cascade" not in page
+    found.table("cascade", "scratch, same epochs 2").update({"0": 0.25, "1": 0.75})
+    line = next(line for line in render(found, options).splitlines() if line.startswith("| scratch, same"))
+    assert line.split(" | ")[1:] == ["-"] * 6 + ["50.00 ± 35.36", "- |"]
     assert len([line for line in page.splitlines() if line.startswith("| H")]) == len(cases())
     plot(found, tmp_path / "accuracy.png")
     assert (tmp_path / "accuracy.png").read_bytes()[:4] == b"\x89PNG"

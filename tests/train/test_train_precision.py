@@ -2,6 +2,7 @@
 
 import pytest
 
+from dipole.cli.main import main
 from dipole.golden.errors import DipoleError
 from dipole.train import errors
 from dipole.train.precision import Precision, parse_bits, parse_cascade
@@ -108,3 +109,14 @@ def test_missing_torch_names_the_extra(monkeypatch):
     monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(DipoleError, match=r"pip install 'dipole\[train\]'"):
         errors.need_torch()
+
+
+@pytest.mark.parametrize("name", ["digits-cnn", "table"])
+def test_missing_torch_is_one_line(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as exit:
+        main(["train", name])
+    out, err = capsys.readouterr()
+    assert exit.value.code == 2 and out == "" and err.count("\n") == 1
+    assert "training needs PyTorch, which is not installed: pip install 'dipole[train]'" in err
