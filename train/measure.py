@@ -61,24 +61,28 @@ class Case:
     kind: ActivationKind
     weights: Bits
     activations: Bits
+    input_bits: int = Precision().input_bits
 
     @property
     def key(self) -> str:
-        return f"{self.network} {self.kind} w{self.weights or 'float'} a{self.activations or 'float'}"
+        of_input = f" input {self.input_bits}" if self.input_bits != Precision().input_bits else ""
+        return f"{self.network} {self.kind} w{self.weights or 'float'} a{self.activations or 'float'}{of_input}"
 
     def spec(self, data: Data) -> NetworkSpec:
-        precision = Precision((self.weights,), (self.activations,), self.kind)
+        precision = Precision((self.weights,), (self.activations,), self.kind, self.input_bits)
         return make_spec(NAMED[self.network][0], data.shape, len(data.classes), precision)
 
 
 def cases() -> list[Case]:
-    """All lines, those of full precision first. Clipping at full precision is the same for both kinds of HReLU."""
-    made = [
-        Case(network, kind, weights, activations)
-        for network in NETWORKS
-        for kind in KINDS
-        for weights, activations in PAIRS
-    ]
+    """All lines, for each activation full precision first, and 1-bit networks on a 1-bit input.
+
+    Clipping at full precision is the same for both kinds of HReLU.
+    """
+    made: list[Case] = []
+    for network in NETWORKS:
+        for kind in KINDS:
+            made += [Case(network, kind, weights, activations) for weights, activations in PAIRS]
+        made.append(Case(network, "unsigned", 1, 1, input_bits=1))
     return [c for c in made if c.kind != "odd-relu" or (c.activations is not None and c.activations > 1)]
 
 
@@ -140,7 +144,7 @@ def _network_file(case: Case, data: Data, options: Options) -> Path:
     """The network of seed 0 as a file: the one that ships, the one kept, or one trained now."""
     shipped = Path("models") / f"{case.network.replace('-', '_')}_w{case.weights}a{case.activations}_{case.kind}.onnx"
     for path in (shipped, _kept(case)):
-        if path.is_file():
+        if path.is_file() and (path != shipped or case.input_bits == Precision().input_bits):
             return path
     network = build(case.spec(data), 0)
     fit(network, data, replace(options, seed=0))

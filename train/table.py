@@ -35,6 +35,11 @@ _KIND_TEXT = {
 }
 
 
+def _text(case: Case) -> str:
+    of_input = "" if case.input_bits == Precision().input_bits else f", {case.input_bits}-bit input"
+    return _KIND_TEXT[case.kind] + of_input
+
+
 def _shares(values: dict[str, float]) -> str:
     """Mean and spread in percent."""
     percent = [100 * value for value in values.values()]
@@ -69,9 +74,9 @@ def render(found: Measurements, options: Options) -> str:
             "Measured and written by `dipole train table`; `accuracy.json` beside this page keeps every single result "
             f"(delete it to measure again). Data: scikit-learn's digits, {len(data.y)} training and {samples} test "
             f"images; one image is {100 / samples:.2f} %. Every network is trained from random weights for "
-            f"{options.epochs} epochs, with weights on odd ladders in all layers and an {Precision().input_bits}-bit "
-            "unsigned input; the figure is the accuracy after the last epoch, mean ± standard deviation over "
-            f"{_seeds(found)} (PyTorch {found.content['torch']}).",
+            f"{options.epochs} epochs, with weights on odd ladders in all layers and, if not said otherwise, an "
+            f"{Precision().input_bits}-bit unsigned input; the figure is the accuracy after the last epoch, mean ± "
+            f"standard deviation over {_seeds(found)} (PyTorch {found.content['torch']}).",
             _WIDTH,
         ),
         "",
@@ -111,7 +116,7 @@ def _row(found: Measurements, case: Case, data: Any) -> str:
     else:
         cycles = found.content["cycles"].get(case.key, {})
         figures = [f"{n:,}" for n in work(case.spec(data))] + [_cycles_text(cycles.get(name)) for name in CONFIGS]
-    cells = [_KIND_TEXT[case.kind], _bits(case.weights), _bits(case.activations), accuracy, *figures]
+    cells = [_text(case), _bits(case.weights), _bits(case.activations), accuracy, *figures]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -125,7 +130,7 @@ def _refusals(found: Measurements, network: str) -> list[str]:
                 reasons.setdefault(cycles, []).append(f"`{config}`")
         for reason, configs in reasons.items():
             where = " and ".join(sorted(configs))
-            lines.append(f"* {_KIND_TEXT[case.kind]}, {case.weights} / {case.activations}, on {where}: {reason}.")
+            lines.append(f"* {_text(case)}, {case.weights} / {case.activations}, on {where}: {reason}.")
     return [*lines, ""] if lines else []
 
 
