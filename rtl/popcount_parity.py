@@ -12,9 +12,9 @@ from .primitives.ice40 import CarryChain, lut4
 
 __all__ = ["ParityPopcount"]
 
-_LEVELS = 1
+_LEVELS = 2
 """Levels of carry chains between two registers."""
-_CELLS = 16
+_CELLS = 8
 """Cells of a carry chain: static timing sees a path through all of them."""
 
 
