@@ -70,7 +70,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     pc, fetch_state, word = entry, 0, Instruction(op=Op.HALT)  # 0 request, 1 word, 2 dispatch
     counters = [0, 0]
     load_steps, load_index, load_signal, load_busy_until = b"", 0, False, -1
-    exec_left, exec_drain, exec_signal = 0, False, False
+    exec_left, exec_drain, exec_signal, exec_set_at = 0, False, False, -2
     draining, tile_ready_at = False, -1
     store_until, store_release = -1, -1  # last cycle of the tile at work
     under_way_until, base_free_at = -1, 0
@@ -154,7 +154,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
             if instruction.op is Op.SET:
                 exec_reg[instruction.reg] = instruction.value
                 pop_exec = True
-            elif not instruction.wait or filled:
+                exec_set_at = t
+            elif t != exec_set_at + 1 and (not instruction.wait or filled):
                 filled -= instruction.wait
                 pop_exec = True
                 exec_left = exec_steps(

