@@ -8,24 +8,21 @@ from amaranth.utils import exact_log2
 from ..golden.isa import Engine, Op
 from .config import Config
 from .isa import REGISTER, REPEAT
+from .primitives.adders import add_or_load
 
 __all__ = ["Fetch"]
 
-_ENGINE_OF = {
-    Op.LOADA: Engine.LOAD,
-    Op.LOADW: Engine.LOAD,
-    Op.LOADP: Engine.LOAD,
-    Op.AWAIT: Engine.LOAD,
-    Op.EXEC: Engine.EXEC,
-    Op.STORE: Engine.STORE,
-    Op.DONE: Engine.STORE,
+_OPERATIONS = {
+    Engine.LOAD: (Op.LOADA, Op.LOADW, Op.LOADP, Op.AWAIT),
+    Engine.EXEC: (Op.EXEC,),
+    Engine.STORE: (Op.STORE, Op.DONE),
 }
 
 
 class Fetch(wiring.Component):
     """Three cycles per instruction: request (more while loader or store use the main memory port), word, dispatch
-    (more while
-    the queue is full). REPEAT is dispatched in one cycle, HALT when `idle` says that queues and engines are empty.
+    (more while the queue is full). REPEAT is dispatched in one cycle, HALT when `idle` says that queues and engines are
+    empty.
 
     Members
     -------
@@ -65,62 +62,69 @@ class Fetch(wiring.Component):
 
         pc = Signal(min(20, len(self.address) + slots + 1), reset_less=True)
         word = Signal(32, reset_less=True)
-        opcode = word[28:]
         repeat, field = Signal(REPEAT), Signal(REGISTER)
-        counters = [Signal(13, name=f"counter{k}") for k in range(2)]
+        m.d.comb += [repeat.eq(word), field.eq(word), [port.payload.eq(word) for port in self.o]]
+
+        # --- decode ------------------------------------------------------------------------------------
+        reading, dispatch = Signal(), Signal()
+        is_register, is_repeat, is_halt = Signal(), Signal(), Signal()
+        targets = Signal(len(Engine))
+        opcode = Signal(4)
         m.d.comb += [
-            repeat.eq(word),
-            field.eq(word),
-            self.address.eq(pc >> slots),
-            [port.payload.eq(word) for port in self.o],
+            opcode.eq(word[28:]),
+            is_register.eq((opcode == Op.SET) | (opcode == Op.ADD)),
+            is_repeat.eq(opcode == Op.REPEAT),
+            is_halt.eq(opcode == Op.HALT),
+            self.bad_opcode.eq(dispatch & ~(targets.any() | is_repeat | is_halt)),
         ]
+        for engine, operations in _OPERATIONS.items():
+            m.d.comb += [
+                targets[engine].eq(opcode.matches(*operations) | (is_register & (field.engine == engine))),
+                self.o[engine].valid.eq(dispatch & targets[engine]),
+            ]
 
-        # `back` counts from the REPEAT itself, pc stands behind it: pc - 1 - back = pc + ~back.
+        # --- loops: the counter of an active one holds the jumps left, that of this REPEAT included ---------
+        agains = []
+        for k in range(2):
+            counter = Signal(13, name=f"counter{k}", reset_less=True)
+            active, more = Signal(name=f"active{k}"), Signal(name=f"more{k}", reset_less=True)
+            again = Signal(name=f"again{k}")
+            m.d.comb += again.eq(more | (~active & (repeat.count != 0)))
+            with m.If(dispatch & is_repeat & (repeat.slot == k)):
+                m.d.sync += [counter.eq(Mux(active, counter + active.replicate(13), repeat.count)), active.eq(again)]
+            with m.Elif(~self.running):
+                m.d.sync += active.eq(0)
+            m.d.sync += more.eq(active & (counter != 1))
+            agains.append(again)
         jump = Signal()
-        next_pc = Signal.like(pc)
-        m.d.comb += next_pc.eq(pc + Mux(jump, Cat(~repeat.back, Const(-1, len(pc))), 1))
+        m.d.comb += jump.eq(dispatch & is_repeat & Mux(repeat.slot, agains[1], agains[0]))
 
-        with m.FSM():
-            with m.State("idle"), m.If(self.start):
-                m.d.sync += [pc.eq(self.entry), self.running.eq(1), Cat(counters).eq(0)]
-                m.next = "request"
-            with m.State("request"):
-                m.d.comb += [
-                    self.request.eq(1),
-                    self.range_error.eq((pc >> slots)[len(self.address) :] != 0),
-                ]
-                with m.If(self.grant):
-                    m.next = "word"
-            with m.State("word"):
-                m.d.sync += [word.eq(self.rdata.word_select(pc[:slots], 32)), pc.eq(next_pc)]
-                m.next = "dispatch"
-            with m.State("dispatch"):
-                m.d.comb += jump.eq(1)
-                with m.Switch(opcode):
-                    with m.Case(Op.SET, Op.ADD), m.Switch(field.engine):
-                        for engine in Engine:
-                            with m.Case(engine):
-                                m.d.comb += self.o[engine].valid.eq(1)
-                                with m.If(self.o[engine].ready):
-                                    m.next = "request"
-                        with m.Default():
-                            m.d.comb += self.bad_opcode.eq(1)
-                    for op, engine in _ENGINE_OF.items():
-                        with m.Case(op):
-                            m.d.comb += self.o[engine].valid.eq(1)
-                            with m.If(self.o[engine].ready):
-                                m.next = "request"
-                    with m.Case(Op.REPEAT):
-                        for k, counter in enumerate(counters):
-                            with m.If(repeat.slot == k):
-                                with m.If(counter == repeat.count):
-                                    m.d.sync += counter.eq(0)
-                                with m.Else():
-                                    m.d.sync += [counter.eq(counter + 1), pc.eq(next_pc)]
-                        m.next = "request"
-                    with m.Case(Op.HALT), m.If(self.idle):
-                        m.d.sync += self.running.eq(0)
-                        m.next = "idle"
-                    with m.Default():
-                        m.d.comb += self.bad_opcode.eq(1)
+        # --- program counter ---------------------------------------------------------------------------
+        # `back` counts from the REPEAT itself, pc stands behind it: pc - 1 - back = pc + ~back.
+        addend = Signal.like(pc)
+        with m.If(~self.running):
+            m.d.comb += addend.eq(self.entry)
+        with m.Elif(dispatch):
+            m.d.comb += addend.eq(Cat(~repeat.back, Const(-1, len(pc))))
+        with m.If(~self.running | reading | jump):
+            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~dispatch, self.running, name="pc"))
+        m.d.comb += [
+            self.address.eq(pc >> slots),
+            self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
+        ]
+        with m.If(reading):
+            m.d.sync += word.eq(self.rdata.word_select(pc[:slots], 32))
+
+        # --- request, word, dispatch -------------------------------------------------------------------
+        leave, halted = Signal(), Signal()
+        m.d.comb += [
+            leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
+            halted.eq(dispatch & is_halt & self.idle),
+        ]
+        m.d.sync += [
+            self.request.eq((self.start & ~self.running) | (self.request & ~self.grant) | leave),
+            reading.eq(self.request & self.grant),
+            dispatch.eq(reading | (dispatch & ~leave & ~halted)),
+            self.running.eq(self.start | (self.running & ~halted)),
+        ]
         return m
