@@ -193,7 +193,7 @@ class Execute(wiring.Component):
         m.d.comb += [
             w_words.eq(words),
             pair_step.eq(last_word & ~last_pair),
-            run_step.eq(last_word & last_pair),
+            run_step.eq(last_word & last_pair & ~last_run),
             a_words.eq(last_word & (~last_pair | up_or_below)),
             a_minus.eq(Mux(last_word, last_pair | ~up_or_below, back)),
             w_minus.eq(Mux(last_word, up_or_below, back)),
@@ -203,12 +203,15 @@ class Execute(wiring.Component):
             a_carry.eq(Mux(a_words, a_minus, last_word | ~a_minus)),
             run_add.eq(Mux(run_step, Mux(w_minus, words_below, ~w_words), w_minus.replicate(w_width))),
             w_add.eq(w_start | (run_add ^ ((words * planes) & pair_step.replicate(w_width)))),
-            w_carry.eq(w_minus ^ ~pair_step),
+            w_carry.eq((w_minus ^ ~pair_step) & ~ending),
+        ]
+        # The last word of all adds nothing, so the addresses need no enable while it waits.
+        m.d.sync += [
+            a.eq(add_or_load(m, platform, a, a_add, a_carry, running, name="a")),
+            w.eq(add_or_load(m, platform, w, w_add, w_carry, running, name="w")),
         ]
         with m.If(~stall):
             m.d.sync += [
-                a.eq(add_or_load(m, platform, a, a_add, a_carry, running, name="a")),
-                w.eq(add_or_load(m, platform, w, w_add, w_carry, running, name="w")),
                 back.eq((back ^ (last_word & ~gap)) & ~ending),
                 first.eq((start & ~exec_.cont) | run_step),
                 left.eq(Mux(same_pair, left + same_pair.replicate(words_width), words)),
