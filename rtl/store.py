@@ -18,6 +18,10 @@ from .pool import Pool
 __all__ = ["Store"]
 
 
+def _case(op: Op) -> int:
+    return op >> 1 & 1 | op >> 3 << 1
+
+
 class Store(wiring.Component):
     """Takes SET, ADD, STORE and DONE.
 
@@ -105,7 +109,7 @@ class Store(wiring.Component):
 
         # --- take: one group of results per cycle ----------------------------------------------------
         running, under_way, still = Signal(), Signal(), Signal()
-        flag_layout = data.StructLayout({"tile": 1, "row": 1, "last": 1, "mode": 2})
+        flag_layout = data.StructLayout({"tile": 1, "last": 1, "mode": 2})
         tile = Signal(data.StructLayout({"mode": 2, "low": 5, "high": 5}), reset_less=True)
         rows_left, row = Signal(5, reset_less=True), Signal(5, reset_less=True)
         interval_end = Signal(range(max(columns, 8)), reset_less=True)
@@ -114,36 +118,38 @@ class Store(wiring.Component):
         channel_tile = Signal(range(max(2, config.ladder_depth // columns)), reset_less=True)
         first_row = Signal(reset_less=True)
         next_base, next_base_valid = Signal(address, reset_less=True), Signal()
-        taking, last_of_row, row_end = Signal(), Signal(), Signal()
+        taking, last_of_row, row_end, next_row_start = Signal(), Signal(), Signal(), Signal()
         within = position & (ladders - 1)  # raw: result within a group
         m.d.comb += [
             last_of_row.eq(position == Mux(raw, columns, groups) - 1),
             taking.eq(running & (position < Mux(raw, columns, groups))),
             row_end.eq(running & (position == interval_end)),
-            self.row_start.eq(running & (position == 0)),
+            next_row_start.eq(self.take_tile | (row_end & (rows_left != 0))),
             self.shift.eq(taking & (~raw | (within == ladders - 1))),
             self.shift_sum.eq(row_end),
             self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
-        with m.If(~running), m.Switch(opcode):
-            with m.Case(Op.SET):
+        # The fetch unit sends no other operations than these: bits 3 and 1 tell them apart.
+        with m.If(~running), m.Switch(Cat(opcode[1], opcode[3])):
+            with m.Case(_case(Op.SET)):
                 m.d.comb += self.i.ready.eq(still)
-                with m.If(self.i.valid & self.i.ready), m.Switch(field.reg):
+                with m.If(self.i.valid & self.i.ready), m.Switch(field.reg[: exact_log2(len(reg))]):
                     for r, target in reg.items():
                         with m.Case(r):
                             m.d.sync += target.eq(field.value)
-            with m.Case(Op.ADD):
+            with m.Case(_case(Op.ADD)):
                 m.d.comb += self.i.ready.eq(1)
                 with m.If(self.i.valid & (field.reg == StoreReg.DST)):
                     m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
-            with m.Case(Op.DONE):
+            with m.Case(_case(Op.DONE)):
                 m.d.comb += [self.i.ready.eq(still), self.done.eq(self.i.valid & still)]
-            with m.Default():
+            with m.Case(_case(Op.STORE)):
                 m.d.comb += self.i.ready.eq(self.tile_ready & ~next_base_valid)
                 with m.If(self.i.valid & self.i.ready):
                     m.d.comb += self.take_tile.eq(1)
                     m.d.sync += [running.eq(1), next_base_valid.eq(new_emit)]
+        m.d.sync += self.row_start.eq(next_row_start)
         with m.If(~running):
             # What a STORE starts from follows the instruction in front until it is taken.
             scale = Mux(raw, columns * raw_granules, tile_granules)
@@ -202,7 +208,6 @@ class Store(wiring.Component):
         flags = Signal(flag_layout)
         m.d.comb += [
             flags.tile.eq(first_row & (position == 0)),
-            flags.row.eq(position == 0),
             flags.last.eq(last_of_row),
             flags.mode.eq(tile.mode),
         ]
@@ -220,27 +225,30 @@ class Store(wiring.Component):
         gathered = [Signal(columns, name=f"gathered{k}", reset_less=True) for k in range(8)]
         planes = [Signal(columns, name=f"planes{k}", reset_less=True) for k in range(8)]
         writing, write_plane = Signal(), Signal(3, reset_less=True)
-        out = flag[latency + 1]
-        emits = (out.mode == Mode.NONE) | (out.mode == Mode.LAST)
+        # What happens to the codes that come in the next cycle.
+        coming = flag[latency]
+        emits = valids[latency] & ~raw & ((coming.mode == Mode.NONE) | (coming.mode == Mode.LAST))
+        starts, gather = Signal(reset_less=True), Signal()
         row_event, new_tile = Signal(), Signal()
-        starts = Signal(reset_less=True)
+        with m.If(emits):
+            m.d.sync += starts.eq((starts | coming.tile) & ~coming.last)
+        m.d.sync += [
+            gather.eq(emits),
+            row_event.eq(Mux(raw, next_row_start, emits & coming.last)),
+            new_tile.eq(Mux(raw, ~running, starts | coming.tile)),
+        ]
         with m.If(writing):
             m.d.sync += [write_plane.eq(write_plane + 1), *(low.eq(high) for low, high in pairwise(planes))]
         with m.If(write_plane == bits - 1):
             m.d.sync += writing.eq(0)
-        with m.If(raw):
-            m.d.comb += [row_event.eq(self.row_start), new_tile.eq(first_row)]
-        with m.Elif(valids[latency + 1] & emits):
-            m.d.comb += [row_event.eq(out.last), new_tile.eq(starts | out.tile)]
-            m.d.sync += starts.eq((starts | out.tile) & ~out.last)
-            merged = []
-            for k in range(8):
-                new = Cat(pool.o[8 * p + k] for p in range(ladders))
-                merged.append(Cat(gathered[k], new)[ladders:])
-                m.d.sync += gathered[k].eq(merged[k])
-            with m.If(out.last):
+        with m.If(gather):
+            for k, plane in enumerate(planes):
+                new = Cat(gathered[k], Cat(pool.o[8 * p + k] for p in range(ladders)))[ladders:]
+                m.d.sync += gathered[k].eq(new)
+                with m.If(row_event):
+                    m.d.sync += plane.eq(new)
+            with m.If(row_event):
                 m.d.sync += [writing.eq(1), write_plane.eq(0)]
-                m.d.sync += [plane.eq(value) for plane, value in zip(planes, merged, strict=True)]
 
         # --- where: a pointer over the planes or the raw results of a row --------------------------------
         row_base, pointer = Signal(address, reset_less=True), Signal(address, reset_less=True)
