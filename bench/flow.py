@@ -22,7 +22,7 @@ from ..sim.verilator_env import cache_directory
 from .units import COLUMNS_OF_A_ROW, Frame, RowEdge, Unit
 
 __all__ = ["DEVICES", "Device", "Measurement", "Routed", "cached", "cells", "luts", "measure", "netlist", "place",
-           "synthesize", "versions"]  # fmt: skip
+           "synthesize", "tool_versions", "versions"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,19 @@ class Measurement:
 
 def versions(devices: list[Device]) -> dict[str, str]:
     """Versions of the tools and of Amaranth."""
-    return {name: metadata.version(name) for name in sorted({"amaranth", *(p for d in devices for p in d.packages)})}
+    return tool_versions(*(package for device in devices for package in device.packages))
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """Versions of Amaranth and of these distributions; "native" for those that are not installed from PyPI."""
+
+    def version(name: str) -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return "native"
+
+    return {name: version(name) for name in sorted({"amaranth", *packages})}
 
 
 def netlist(design: Any, device: Device, ports: list[Any] | None = None) -> str:

@@ -63,6 +63,58 @@ def pe(
 
 
 @bench.command()
+def array(
+    config: Annotated[
+        list[str] | None, typer.Option(help="Preset or configuration file (.json); may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="up5k, hx8k or ecp5_25.")] = "up5k",
+    seeds: Seeds = 3,
+    output: Output = None,
+    document: Document = None,
+) -> None:
+    """Arrays of PEs with their buffers, without control: cells, Fmax, peak binary GOPS."""
+    from ..bench.array import COLUMNS, measure_arrays
+    from ..rtl.config import load_config
+    from .progress import stages
+
+    configs = [load_config(name) for name in config or ["icebreaker"]]
+    with stages() as progress:
+        results = measure_arrays(configs, device, seeds=seeds, progress=progress)
+    _show(COLUMNS, results.rows(), "Routed; 1 bMAC = 2 operations.", results.conditions())
+    _write(output, results.to_dict())
+    if document is not None:
+        results.write_section(document)
+        typer.echo(f"wrote {document}")
+
+
+@bench.command()
+def device(
+    board: Annotated[str, typer.Argument(help="Board: icebreaker, ulx3s_25f, ulx3s_85f, ...")],
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="Preset or configuration file (.json); may be repeated. Default: the board's."),
+    ] = None,
+    frequency: Annotated[
+        float | None, typer.Option(min=0.001, help="Constraint in MHz. Default: the board's clock.")
+    ] = None,
+    seeds: Seeds = 3,
+    output: Output = None,
+    document: Document = None,
+) -> None:
+    """The whole accelerator on a board's device: cells used, Fmax of every seed, peak binary GOPS."""
+    from ..bench.device import COLUMNS, measure_devices
+    from .progress import stages
+
+    with stages() as progress:
+        results = measure_devices(board, config or [], frequency=frequency, seeds=seeds, progress=progress)
+    _show(COLUMNS, results.rows(), "Routed; 1 bMAC = 2 operations.", results.conditions())
+    _write(output, results.to_dict())
+    if document is not None:
+        results.write_section(document)
+        typer.echo(f"wrote {document}")
+
+
+@bench.command()
 def network(
     networks: Annotated[
         list[str] | None,
