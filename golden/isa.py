@@ -87,7 +87,7 @@ class LoadReg(IntEnum):
     KH = 6
     """Kernel height in pixels."""
     STEP = 7
-    """Input pixels between the patches of neighbouring rows."""
+    """Input pixels between the patches of neighbouring rows, at least 1."""
     H = 8
     """Input height in pixels."""
     W = 9

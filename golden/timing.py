@@ -69,7 +69,9 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     store_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     pc, fetch_state, word = entry, 0, Instruction(op=Op.HALT)  # 0 request, 1 word, 2 dispatch
     counters = [0, 0]
-    load_steps, load_index, load_signal, load_busy_until = b"", 0, False, -1
+    load_steps, load_index, load_signal, load_alone, load_prime = b"", 0, False, False, False
+    reading: tuple[bool, bool, bool] | None = None  # the loader's step at main memory: needs it, hinders, signals
+    load_writes, load_put = -1, False
     exec_left, exec_drain, exec_signal, exec_set_at = 0, False, False, -2
     draining, tile_ready_at = False, -1
     store_until, store_release = -1, -1  # last cycle of the tile at work
@@ -97,25 +99,32 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         empty = not (queues[0] or queues[1] or queues[2])
         still = t - 1 > store_until and t - 1 > under_way_until and t > base_free_at
         store_busy = t <= store_until or not still
-        load_busy = load_index < len(load_steps) or t <= load_busy_until
+        load_idle = load_index == len(load_steps)
+        load_busy = not load_idle or reading is not None or t == load_writes
         exec_busy = exec_left > 0
 
         # --- loader
-        request = False
-        if load_index < len(load_steps):
-            request = load_steps[load_index] != 0
-            if not (request and write):
+        request = reading is not None and reading[0]
+        load_idle = load_idle and not (reading and reading[1])
+        if not (request and write):
+            if reading:
+                load_writes = t + 1
+                if reading[2]:
+                    later.setdefault(t + 3, []).append(0)
+            reading = None
+            if load_index < len(load_steps) and not load_prime:
+                hinders, last = load_alone or load_index == 0, load_index + 1 == len(load_steps)
+                reading = (load_steps[load_index] != 0, hinders, last and load_signal)
                 load_index += 1
-                if load_index == len(load_steps):
-                    load_busy_until = t + 1
-                    if load_signal:
-                        later.setdefault(t + 3, []).append(0)
-        elif queues[0]:
+        load_prime = False
+        if load_idle and queues[0]:
             instruction = queues[0][0]
             op = instruction.op
             if op is Op.SET:
-                load_reg[instruction.reg] = instruction.value
-                pop_load = True
+                if load_put:
+                    load_reg[instruction.reg] = instruction.value
+                    pop_load = True
+                load_put = not load_put and not load_busy
             elif op is Op.ADD:
                 load_reg[instruction.reg] += instruction.value
                 pop_load = True
@@ -126,7 +135,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
             elif not instruction.wait or freed:
                 freed -= instruction.wait
                 pop_load = True
-                load_signal, load_index = instruction.signal, 0
+                load_signal, load_index, load_alone = instruction.signal, 0, op is not Op.LOADA
+                load_prime = True
                 if op is Op.LOADA:
                     key = (*(load_reg[r] for r in (LoadReg.IY, LoadReg.IX, LoadReg.KH, LoadReg.KW, LoadReg.H,
                              LoadReg.W, LoadReg.UNITS, LoadReg.UNIT_LOG2, LoadReg.STEP, LoadReg.PLANES)),

@@ -1,7 +1,8 @@
 """Loader: main memory to row buffers (patches), column buffers (weights) and ladder memory."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -10,6 +11,19 @@ from .config import Config
 from .isa import LOADA, LOADP, REGISTER
 
 __all__ = ["BufferWrite", "Loader"]
+
+
+class _Origin(Enum, shape=2):
+    """What the address of the next step is counted from."""
+
+    UNIT = 0
+    """The unit before."""
+    ROW = 1
+    """The start of the kernel row before, or ACT."""
+    VALID = 2
+    """VALID_ADDR."""
+    CONSTANTS = 3
+    """WGT."""
 
 
 class BufferWrite(wiring.Signature):
@@ -27,11 +41,11 @@ class BufferWrite(wiring.Signature):
 class Loader(wiring.Component):
     """Takes SET, ADD, LOADA, LOADW, LOADP and AWAIT; see docs/architecture.md for the order of steps.
 
-    SET, ADD and AWAIT take one cycle (AWAIT more while there is no done token), a load one to start (more while it
-    waits
-    for a freed token) and one per step. A step that reads main memory waits while the store engine writes. A step's
-    data are
-    written two cycles later; `filled` pulses with the last write of a load that signals.
+    ADD and AWAIT take one cycle (AWAIT more while there is no done token), SET two, and it waits until the load before
+    is done. A load takes two cycles to start (more while it waits for a freed token) and one per step; the next
+    instruction may start in the cycle in which the last step reads, unless that step is also the first one or
+    reads weights or ladders. A step that reads main memory waits while the store engine writes. A step's data are
+    written two cycles after it reads; `filled` pulses with the last write of a load that signals.
 
     Members
     -------
@@ -79,274 +93,333 @@ class Loader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        rows, planes = config.rows, config.planes
         per_lanes = config.chunks_per_lanes
+        lane_shift = exact_log2(per_lanes)
         chunk_shift = exact_log2(config.chunks_per_word)
         ladder_part = 32 // config.chunk
         parts = max(per_lanes, ladder_part)  # chunks of `wdata`
         depth_bits = len(self.address)
         address, pixels = config.chunk_address_bits, config.pixel_bits
-        row_words, column_words = range(config.row_depth + 1), range(config.column_depth + 1)
+        targets = range(max(config.column_depth, config.ladder_depth))
 
-        # --- registers ---------------------------------------------------------------------------
-        def register(name: str, shape) -> Signal:
-            return Signal(shape, name=name.lower(), reset_less=True)
-
+        # --- registers: counts are kept as last index, WORDS as the way back over a plane -----------
         shapes = {
             LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.PLANE_STEP: address,
-            LoadReg.UNITS: range(config.row_depth * per_lanes + 1), LoadReg.UNIT_LOG2: range(exact_log2(per_lanes) + 1),
+            LoadReg.UNITS: range(config.row_depth * per_lanes), LoadReg.UNIT_LOG2: range(lane_shift + 1),
             LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
-            LoadReg.IY: signed(pixels + 1), LoadReg.IX: signed(pixels + 1),
-            LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address, LoadReg.WORDS: row_words,
-            LoadReg.WGT: address, LoadReg.WWORDS: column_words,
+            LoadReg.IY: pixels + 1, LoadReg.IX: pixels + 1,
+            LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address,
+            LoadReg.WORDS: range(config.row_depth),
+            LoadReg.WGT: address, LoadReg.WWORDS: range(config.column_depth),
         }  # fmt: skip
-        reg = {r: register(r.name, shape) for r, shape in shapes.items()}
-        # Row r starts r * STEP pixels to the right of row 0.
-        offset = [Signal(pixels, name=f"offset{r}", reset_less=True) for r in range(config.rows)]
+        counts = (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.STEP, LoadReg.PLANES, LoadReg.WWORDS)
+        reg = {r: Signal(shape, name=r.name.lower(), reset_less=True) for r, shape in shapes.items()}
+        unit_mask = Signal(lane_shift)  # chunks per unit - 1
+        m.d.comb += unit_mask.eq((1 << reg[LoadReg.UNIT_LOG2]) - 1)
 
+        # --- instructions ------------------------------------------------------------------------
         opcode = self.i.payload[28:]
         field, loada, loadp = Signal(REGISTER), Signal(LOADA), Signal(LOADP)
         m.d.comb += [field.eq(self.i.payload), loada.eq(self.i.payload), loadp.eq(self.i.payload)]
-
-        # --- step generator ----------------------------------------------------------------------
-        idle = Signal(init=1)
-        kind = Signal(data.StructLayout({"act": 1, "weight": 1, "ladder": 1}), reset_less=True)
-        signal = Signal(reset_less=True)
-        unit_chunks = Signal(range(per_lanes + 1))
-        m.d.comb += unit_chunks.eq(1 << reg[LoadReg.UNIT_LOG2])
-
-        last_px = Signal(pixels, reset_less=True)
-        unit = Signal(range(config.row_depth * per_lanes), reset_less=True)
-        px, ky = Signal(pixels, reset_less=True), Signal(pixels, reset_less=True)
-        x, y = (Signal(signed(pixels + 1), name=n, reset_less=True) for n in ("x", "y"))
-        plane = Signal(4, reset_less=True)
-        subplane = Signal(range(config.planes), reset_less=True)
-        pad = Signal(9, reset_less=True)
-        # Where the next unit of this kernel row is, and where the kernel row starts.
-        source, source_row = Signal(address, reset_less=True), Signal(address, reset_less=True)
-        row_start = Signal(reset_less=True)
-        # Chunks of the word at work already filled for row 0; at the end of a plane the rest gets zeros (filler).
-        fill = Signal(range(per_lanes), reset_less=True)
-        filler, zero_pass, plane_start = Signal(reset_less=True), Signal(reset_less=True), Signal(reset_less=True)
-        base = Signal(range(config.row_depth * per_lanes), reset_less=True)
-        # Weights and ladder parameters: destination word and count.
-        item = Signal(range(config.ladder_depth), reset_less=True)
-        item_word = Signal(column_words, reset_less=True)
-        target = Signal(range(max(config.column_depth, config.ladder_depth)), reset_less=True)
-        column = Signal(range(config.columns), reset_less=True)
-
-        inside, valid_plane = Signal(), Signal()
-        next_fill = Signal.like(fill)
-        last_unit, taps_end, plane_end, last_plane, load_end = (Signal(name=n) for n in (
-            "last_unit", "taps_end", "plane_end", "last_plane", "load_end"))  # fmt: skip
-        need, step = Signal(), Signal()
-        chunk_address = Signal(address)
-        m.d.comb += [
-            inside.eq((x.as_unsigned() < reg[LoadReg.W]) & (y.as_unsigned() < reg[LoadReg.H])),
-            valid_plane.eq(reg[LoadReg.VALID] & (plane == 0)),
-            last_unit.eq(unit == reg[LoadReg.UNITS] - 1),
-            taps_end.eq(last_unit & (px == last_px) & (ky == reg[LoadReg.KH] - 1)),
-            next_fill.eq(fill + Mux(filler | (px < reg[LoadReg.KW]), unit_chunks, 0)),
-            plane_end.eq((taps_end | filler) & (next_fill == 0)),
-            last_plane.eq(
-                zero_pass | ((plane == reg[LoadReg.PLANES] - 1) & (subplane == config.planes - 1))
-                if config.planes > 1
-                else plane == reg[LoadReg.PLANES] - 1
-            ),
-            need.eq(~kind.act | (inside & ~filler & ~zero_pass)),
-            self.request.eq(~idle & need),
-            step.eq(~idle & (self.grant | ~need)),
-        ]
-        # One address, one adder: the next unit, lane word, or 32 bits of a ladder.
-        advance = Signal(range(parts + 1))
-        with m.If(~kind.act):
-            m.d.comb += [chunk_address.eq(reg[LoadReg.WGT]), advance.eq(Mux(kind.weight, per_lanes, ladder_part))]
-        with m.Else():
-            m.d.comb += advance.eq(unit_chunks)
-            with m.If(valid_plane & (unit == 0)):
-                m.d.comb += chunk_address.eq(reg[LoadReg.VALID_ADDR])
-            with m.Elif(row_start):
-                m.d.comb += chunk_address.eq(source_row)
-            with m.Else():
-                m.d.comb += chunk_address.eq(source)
-        next_address = Signal(address)
-        m.d.comb += [
-            next_address.eq(chunk_address + advance),
-            self.address.eq(chunk_address >> chunk_shift),
-            self.range_error.eq(self.request & (chunk_address[chunk_shift + depth_bits :] != 0)),
-        ]
-
-        with m.If(idle), m.Switch(opcode):
+        idle, start, prime, run = Signal(), Signal(), Signal(), Signal()
+        set_, put, add = Signal(), Signal(), Signal()
+        with m.Switch(opcode):
             with m.Case(Op.SET):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid), m.Switch(field.reg):
-                    for r, target_register in reg.items():
-                        with m.Case(r):
-                            m.d.sync += target_register.eq(field.value)
-                            if r == LoadReg.STEP:
-                                m.d.sync += [o.eq(field.value[:pixels] * k) for k, o in enumerate(offset)]
+                m.d.comb += [set_.eq(self.i.valid & ~self.busy & ~put), self.i.ready.eq(put)]
             with m.Case(Op.ADD):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid), m.Switch(field.reg):
-                    for r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
-                        with m.Case(r):
-                            m.d.sync += reg[r].eq(reg[r] + field.value)
+                m.d.comb += [add.eq(self.i.valid & idle), self.i.ready.eq(idle)]
             with m.Case(Op.AWAIT):
-                m.d.comb += [self.i.ready.eq(self.done), self.take_done.eq(self.i.valid & self.done)]
+                m.d.comb += [self.i.ready.eq(idle & self.done), self.take_done.eq(self.i.valid & self.i.ready)]
             with m.Default():
-                m.d.comb += self.i.ready.eq(~loada.wait | self.freed)
-                with m.If(self.i.valid & self.i.ready):
-                    m.d.comb += self.take_freed.eq(loada.wait)
-                    m.d.sync += [
-                        idle.eq(0),
-                        kind.act.eq(opcode == Op.LOADA),
-                        kind.weight.eq(opcode == Op.LOADW),
-                        kind.ladder.eq(opcode == Op.LOADP),
-                        signal.eq(loada.signal),
-                        last_px.eq(reg[LoadReg.KW] - 1 + Array(offset)[loada.rows]),
-                        Cat(unit, px, ky, plane, subplane, fill, filler, zero_pass).eq(0),
-                        Cat(plane_start, row_start).eq(-1),
-                        x.eq(reg[LoadReg.IX]),
-                        y.eq(reg[LoadReg.IY]),
-                        pad.eq(reg[LoadReg.PAD]),
-                        source_row.eq(reg[LoadReg.ACT]),
-                        base.eq(loada.base << exact_log2(per_lanes)),
-                        column.eq(0),
-                        item.eq(Mux(opcode == Op.LOADP, loadp.count, 0)),
-                        item_word.eq(0),
-                        target.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
-                    ]
-
-        row_end = Signal()
-        m.d.comb += row_end.eq(last_unit & (px == last_px) & ~filler)
-        with m.If(step & kind.act):
-            m.d.sync += [fill.eq(next_fill), plane_start.eq(plane_end), row_start.eq(row_end | plane_end | filler)]
-            with m.If(~filler):
-                m.d.sync += [unit.eq(unit + 1), source.eq(next_address)]
-                with m.If(last_unit):
-                    m.d.sync += [unit.eq(0), px.eq(px + 1), x.eq(x + 1)]
-            with m.If(row_end):
-                m.d.sync += [px.eq(0), x.eq(reg[LoadReg.IX]), ky.eq(ky + 1), y.eq(y + 1)]
-                with m.If(~valid_plane):
-                    m.d.sync += source_row.eq(
-                        source_row + Mux(taps_end, reg[LoadReg.PLANE_STEP], reg[LoadReg.ROW_STRIDE])
-                    )
-            with m.If(taps_end):
-                m.d.sync += filler.eq(1)
-            with m.If(plane_end):
-                m.d.sync += [
-                    Cat(filler, ky).eq(0),
-                    y.eq(reg[LoadReg.IY]),
-                    plane.eq(plane + 1),
-                    subplane.eq(subplane + 1),
-                    pad.eq(pad >> 1),
+                m.d.comb += [
+                    self.i.ready.eq(idle & (~loada.wait | self.freed)),
+                    start.eq(self.i.valid & self.i.ready),
+                    self.take_freed.eq(start & loada.wait),
                 ]
-                with m.If(subplane == config.planes - 1):
-                    m.d.sync += [
-                        subplane.eq(0),
-                        base.eq(base + (reg[LoadReg.WORDS] << exact_log2(per_lanes))),
-                    ]
-                with m.If(last_plane):
-                    m.d.comb += load_end.eq(1)
-                with m.Elif(plane == reg[LoadReg.PLANES] - 1):
-                    m.d.sync += zero_pass.eq(1)
-        with m.If(step & ~kind.act):
-            m.d.sync += reg[LoadReg.WGT].eq(next_address)
-        with m.If(step & kind.weight):
-            m.d.sync += [
-                item_word.eq(item_word + 1),
-                target.eq(target + 1),
-            ]
-            with m.If(item_word == reg[LoadReg.WWORDS] - 1):
-                m.d.sync += [item_word.eq(0), target.eq(target - item_word), column.eq(column + 1)]
-                m.d.comb += load_end.eq(column == config.columns - 1)
-        with m.If(step & kind.ladder):
-            m.d.sync += item_word.eq(item_word + 1)
-            with m.If(item_word == config.ladder_words - 1):
-                m.d.sync += [item_word.eq(0), target.eq(target + 1), item.eq(item - 1)]
-                m.d.comb += load_end.eq(item == 0)
-        with m.If(load_end):
-            m.d.sync += idle.eq(1)
+        # SET clears a register that has an adder in its first cycle, and writes in its second.
+        m.d.sync += put.eq(set_)
+        for r, register in reg.items():
+            with m.If(field.reg == r):
+                if r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
+                    with m.If(put | add):
+                        m.d.sync += register.eq(register + field.value)
+                    with m.Elif(set_):
+                        m.d.sync += register.eq(0)
+                else:
+                    value = -field.value if r == LoadReg.WORDS else field.value - (r in counts)
+                    with m.If(put):
+                        m.d.sync += register.eq(value)
 
-        # --- second stage: the word has come, rows find their places -------------------------------
-        tag = Signal(
-            data.StructLayout(
-                {
-                    "act": 1,
-                    "column": config.columns,
-                    "ladder": config.ladder_words,
-                    "end": 1,
-                    "read": 1,
-                    "fill": 1,
-                    "any_row": 1,
-                    "start": 1,
-                    "px": pixels,
-                    "chunk": chunk_shift,
-                    "target": len(target),
-                    "planes": config.planes,
-                    "base": len(base),
-                }
+        def flags(stage: str) -> data.View:
+            """What a step does to the buffers: it reads, its word is coming, it is written."""
+            return Signal(
+                data.StructLayout(
+                    {
+                        "act": 1,
+                        "weight": 1,
+                        "ladder": 1,
+                        "first": 1,
+                        "alone": 1,  # no load starts while it reads
+                        "taken": rows,
+                        "end": 1,  # of a plane, column, ladder
+                        "zero_pass": 1,
+                        "filled": 1,
+                    }
+                ),
+                name=stage,
+            )
+
+        reading, coming, writing = flags("reading"), flags("coming"), flags("writing")
+
+        # --- units and pixels of a kernel row, one step ahead of the loops around them -----------------
+        kind = Signal(data.StructLayout({"act": 1, "weight": 1, "ladder": 1}), reset_less=True)
+        last_row = Signal(range(rows), reset_less=True)
+        # Units of a pixel, words of a column, words of a ladder.
+        unit = Signal(
+            range(max(config.row_depth * per_lanes, config.column_depth, config.ladder_words)), reset_less=True
+        )
+        unit_end = Signal(len(unit), reset_less=True)
+        # Patch row r takes KW pixels (then it is `over`) from r * STEP on (it has `begun`).
+        x = Signal(pixels + 1, reset_less=True)
+        to_begin, to_end = (Signal(pixels, name=n, reset_less=True) for n in ("to_begin", "to_end"))
+        begun, over = Signal(rows - 1, reset_less=True), Signal(rows - 1, reset_less=True)
+        row_0_over = over[0] if rows > 1 else 0
+        turn, unit_done, begin, end, row_done = (Signal(name=n) for n in (
+            "turn", "unit_done", "begin", "end", "row_done"))  # fmt: skip
+        last_unit, row_end, inside_x = (Signal(name=n, reset_less=True) for n in ("last_unit", "row_end", "inside_x"))
+        takes = Signal(rows, reset_less=True)
+
+        def below(coordinate: Value, size: Value) -> Value:
+            """0 <= coordinate < size; as a sum, it needs no inverters."""
+            return (~coordinate + size)[len(coordinate)]
+
+        m.d.comb += [
+            unit_done.eq(unit == unit_end),
+            begin.eq((to_begin == reg[LoadReg.STEP]) & ~Array([1, *begun])[last_row]),
+            end.eq(Mux(row_0_over, to_end == reg[LoadReg.STEP], to_end == reg[LoadReg.KW])),
+            row_done.eq(~kind.act | (end & Array([1, *over])[last_row])),
+        ]
+        with m.If(turn):
+            m.d.sync += [
+                last_unit.eq(unit_done),
+                row_end.eq(unit_done & row_done),
+                inside_x.eq(below(x, reg[LoadReg.W])),
+                takes.eq(Cat(1, begun) & ~Cat(over, 0)),
+            ]
+        with m.If(turn | idle):
+            m.d.sync += unit.eq(unit + 1)
+            with m.If(unit_done | idle):
+                m.d.sync += unit.eq(0)
+        with m.If((turn & unit_done) | idle):
+            m.d.sync += [x.eq(x + 1), to_begin.eq(to_begin + 1), to_end.eq(to_end + 1)]
+            with m.If(begin):
+                m.d.sync += [to_begin.eq(0), begun.eq(Cat(1, begun))]
+            with m.If(end):
+                m.d.sync += [to_end.eq(0), over.eq(Cat(1, over))]
+            with m.If(row_done | idle):
+                m.d.sync += [x.eq(reg[LoadReg.IX]), Cat(to_begin, to_end, begun, over).eq(0)]
+
+        # --- kernel rows and planes: the step that reads in the next cycle ----------------------------
+        signal, first = Signal(reset_less=True), Signal(reset_less=True)
+        base = Signal(range(max(config.row_depth, len(targets))), reset_less=True)
+        # Kernel rows, columns, channels.
+        ky = Signal(range(max(1 << pixels, config.columns, config.ladder_depth)), reset_less=True)
+        ky_end = Signal(len(ky), reset_less=True)
+        plane = Signal(4, reset_less=True)
+        # Chunks of the word at work already filled for row 0; at the end of a plane the rest gets zeros (filler).
+        fill, filler = Signal(lane_shift, reset_less=True), Signal(reset_less=True)
+        # After the last plane zeros for the missing ones of its group.
+        zero_pass = Signal(reset_less=True)
+
+        taps_end, tail, full, plane_end, last_plane, load_end = (Signal(name=n) for n in (
+            "taps_end", "tail", "full", "plane_end", "last_plane", "load_end"))  # fmt: skip
+        advance, step, next_fill = Signal(), Signal(), Signal(lane_shift)
+        y = Signal(pixels + 1)
+        group_end = plane[: exact_log2(planes)].all() if planes > 1 else 1
+        m.d.comb += [
+            step.eq(run & advance),
+            turn.eq(prime | (advance & ~filler)),
+            taps_end.eq(row_end & (ky == ky_end)),
+            tail.eq(taps_end | filler),
+            full.eq(~kind.act | (next_fill == 0)),
+            next_fill.eq(fill + Mux(filler | takes[0], unit_mask + 1, 0)),
+            plane_end.eq(tail & full),
+            last_plane.eq(plane == reg[LoadReg.PLANES]),
+            load_end.eq(plane_end & (~kind.act | zero_pass | (last_plane & group_end))),
+            y.eq(ky + reg[LoadReg.IY]),
+        ]
+        with m.If(step):
+            m.d.sync += [first.eq(0), fill.eq(next_fill), filler.eq(tail & ~full)]
+            if planes > 1:
+                m.d.sync += zero_pass.eq(zero_pass | (plane_end & last_plane))
+        with m.If((step & row_end & ~filler) | idle):
+            m.d.sync += ky.eq(ky + 1)
+            with m.If((ky == ky_end) | idle):
+                m.d.sync += ky.eq(0)
+        with m.If((step & plane_end) | idle):
+            m.d.sync += plane.eq(plane + 1)
+        with m.If(idle):
+            m.d.sync += [first.eq(1), Cat(plane, fill, filler, zero_pass).eq(0)]
+        m.d.sync += [prime.eq(start), run.eq(prime | (run & ~(advance & load_end)))]
+
+        # --- where the step reads: one adder -----------------------------------------------------------
+        chunk_address, row_address = (
+            Signal(address, name=n, reset_less=True) for n in ("chunk_address", "row_address")
+        )
+        next_address = Signal(address)
+        origin, valid_plane = Signal(_Origin, reset_less=True), Signal(reset_less=True)
+        by_unit, by_row, by_plane = (Signal(name=n, reset_less=True) for n in ("by_unit", "by_row", "by_plane"))
+        row_start, row_read = Signal(reset_less=True), Signal()
+        # A choice of four in two LUT4 per bit: `low` is the first two, or which of the others.
+        near, far = origin.as_value()[0], origin.as_value()[1]
+        low = Mux(far, near.replicate(address), Mux(near, row_address, chunk_address))
+        counted_from = Mux(far, (low & reg[LoadReg.WGT]) | (~low & reg[LoadReg.VALID_ADDR]), low)
+        unit_chunks = Mux(kind.act, unit_mask + 1, Mux(kind.weight, per_lanes, ladder_part))
+        m.d.comb += next_address.eq(
+            counted_from
+            + (
+                Mux(by_row, reg[LoadReg.ROW_STRIDE], 0)
+                | Mux(by_plane, reg[LoadReg.PLANE_STEP], 0)
+                | Mux(by_unit, unit_chunks, 0)
             )
         )
-        planes = Signal(config.planes)
-        with m.If(zero_pass):
-            m.d.comb += planes.eq(~((1 << subplane) - 1))
-        with m.Else():
-            m.d.comb += planes.eq(1 << subplane)
-        m.d.sync += [
-            tag.act.eq(step & kind.act),
-            tag.column.eq(Mux(step & kind.weight, 1 << column, 0)),
-            tag.ladder.eq(Mux(step & kind.ladder, 1 << item_word, 0)),
-            tag.end.eq(load_end & signal),
-            tag.read.eq(need),
-            tag.fill.eq(pad[0] & ~filler & ~zero_pass),
-            tag.any_row.eq(filler),
-            tag.start.eq(plane_start),
-            tag.px.eq(px),
-            tag.chunk.eq(chunk_address),
-            tag.target.eq(target),
-            tag.planes.eq(planes),
-            tag.base.eq(base),
-        ]
-
-        # Chunk p of the data comes from the chunk of the memory word at the place of the unit, lane word or ladder
-        # part.
-        mask = Signal(range(parts))
-        m.d.comb += mask.eq(unit_chunks - 1)
-        with m.If(tag.column != 0):
-            m.d.comb += mask.eq(per_lanes - 1)
-        with m.If(tag.ladder != 0):
-            m.d.comb += mask.eq(ladder_part - 1)
-        chunks = Array(self.rdata[k * config.chunk : (k + 1) * config.chunk] for k in range(config.chunks_per_word))
-        lane_word = Signal(len(self.wdata))
-        for p in range(parts):
-            at = Signal(chunk_shift, name=f"at{p}")
-            m.d.comb += at.eq(tag.chunk ^ ((tag.chunk ^ p) & mask))
-            m.d.comb += lane_word[p * config.chunk : (p + 1) * config.chunk].eq(chunks[at])
-        with m.If(~tag.read):
-            m.d.comb += lane_word.eq(tag.fill.replicate(config.lanes))
-        m.d.sync += [
-            self.wdata.eq(lane_word),
-            self.column_enable.eq(tag.column),
-            self.column_address.eq(tag.target),
-            self.ladder_enable.eq(tag.ladder),
-            self.ladder_address.eq(tag.target),
-            self.filled.eq(tag.end),
-        ]
-        for r, port in enumerate(self.row):
-            place, here = Signal(len(base), name=f"place{r}", reset_less=True), Signal(len(base), name=f"here{r}")
-            taken = Signal(name=f"taken{r}")
-            enable = Signal(per_lanes, name=f"enable{r}")
-            m.d.comb += [
-                taken.eq(tag.act & (tag.any_row | ((tag.px - offset[r]).as_unsigned()[:pixels] < reg[LoadReg.KW]))),
-                here.eq(Mux(tag.start, tag.base, place)),
-            ]
-            with m.If(tag.act):
-                m.d.sync += place.eq(here + Mux(taken, unit_chunks, 0))
-            for p in range(per_lanes):
-                m.d.comb += enable[p].eq(((p ^ here[: exact_log2(per_lanes)]) & ~mask)[: exact_log2(per_lanes)] == 0)
+        with m.If(step & ~filler):
+            from_row = kind.act & row_end & ~(valid_plane & ~taps_end)
+            from_valid = last_unit & valid_plane & ~taps_end
             m.d.sync += [
-                port.address.eq(here >> exact_log2(per_lanes)),
-                port.enable.eq(Cat(Mux(taken & tag.planes[v], enable, 0) for v in range(config.planes))),
+                valid_plane.eq(valid_plane & ~taps_end),
+                row_start.eq(from_row),
+                # A row of one step: its start still stands in `chunk_address`.
+                origin.eq(Cat(from_row & ~row_start, from_valid)),
+                by_unit.eq(~from_row & ~from_valid),
+                by_row.eq(from_row & ~valid_plane & ~taps_end),
+                by_plane.eq(from_row & ~valid_plane & taps_end),
             ]
-        m.d.comb += self.busy.eq(~idle | tag.act | (tag.column != 0) | (tag.ladder != 0))
+        with m.If(advance & ~filler):
+            m.d.sync += chunk_address.eq(next_address)
+        m.d.sync += row_read.eq(step & row_start & ~filler)
+        with m.If(row_read):
+            m.d.sync += row_address.eq(chunk_address)
+        with m.If(coming.weight | coming.ladder):
+            m.d.sync += reg[LoadReg.WGT].eq(chunk_address)
+
+        # --- the load at the head of the queue ---------------------------------------------------------
+        with m.If(idle):
+            m.d.sync += [
+                kind.act.eq(opcode == Op.LOADA),
+                kind.weight.eq(opcode == Op.LOADW),
+                kind.ladder.eq(opcode == Op.LOADP),
+                signal.eq(loada.signal),
+                last_row.eq(loada.rows),
+                base.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
+                row_address.eq(reg[LoadReg.ACT]),
+                Cat(by_unit, by_row, by_plane).eq(0),
+                row_start.eq(~reg[LoadReg.VALID]),
+            ]
+            with m.Switch(opcode):
+                with m.Case(Op.LOADA):
+                    m.d.sync += [
+                        unit_end.eq(reg[LoadReg.UNITS]),
+                        ky_end.eq(reg[LoadReg.KH]),
+                        valid_plane.eq(reg[LoadReg.VALID]),
+                        origin.eq(Mux(reg[LoadReg.VALID], _Origin.VALID, _Origin.ROW)),
+                    ]
+                with m.Case(Op.LOADW):
+                    m.d.sync += [unit_end.eq(reg[LoadReg.WWORDS]), ky_end.eq(config.columns - 1)]
+                with m.Default():
+                    m.d.sync += [unit_end.eq(config.ladder_words - 1), ky_end.eq(loadp.count)]
+            with m.If(opcode != Op.LOADA):
+                m.d.sync += [origin.eq(_Origin.CONSTANTS), valid_plane.eq(0)]
+
+        # --- the step that reads: request -----------------------------------------------------------
+        need, pad = Signal(), Signal(reset_less=True)
+        with m.If(advance):
+            m.d.sync += [
+                reading.eq(0),
+                need.eq(run & (~kind.act | (inside_x & below(y, reg[LoadReg.H]) & ~filler & ~zero_pass))),
+                pad.eq(Array(reg[LoadReg.PAD])[plane] & ~filler & ~zero_pass),
+            ]
+            with m.If(run):
+                m.d.sync += [
+                    reading.act.eq(kind.act),
+                    reading.weight.eq(kind.weight),
+                    reading.ladder.eq(kind.ladder),
+                    reading.first.eq(first),
+                    reading.alone.eq(first | ~kind.act),
+                    reading.end.eq(Mux(kind.act, plane_end, row_end)),
+                    reading.zero_pass.eq(zero_pass),
+                    reading.filled.eq(load_end & signal),
+                ]
+            with m.If(run & kind.act):
+                m.d.sync += reading.taken.eq(Mux(filler, Cat(r <= last_row for r in range(rows)), takes))
+        m.d.comb += [
+            self.request.eq(need),
+            advance.eq(~need | self.grant),
+            self.address.eq(chunk_address >> chunk_shift),
+            self.range_error.eq(need & (chunk_address[chunk_shift + depth_bits :] != 0)),
+            idle.eq(~(prime | run | reading.alone)),
+        ]
+        m.d.sync += self.busy.eq(start | prime | run | reading.act | reading.weight | reading.ladder)
+
+        # --- the word comes: chunk p of the data is chunk `at` of the memory word, or a constant ------
+        m.d.sync += coming.eq(Mux(advance, reading, 0))
+        constant = Signal(reset_less=True)
+        m.d.sync += constant.eq(~need)
+        mask = Signal(range(parts))
+        m.d.comb += mask.eq(Mux(reading.weight, per_lanes - 1, Mux(reading.ladder, ladder_part - 1, unit_mask)))
+        memory_chunks = Array(self.rdata.word_select(k, config.chunk) for k in range(config.chunks_per_word))
+        for p in range(parts):
+            at = Signal(max(1, chunk_shift), name=f"at{p}", reset_less=True)
+            place = chunk_address[:chunk_shift]
+            place = place ^ ((place ^ p) & mask)
+            m.d.sync += at.eq(Mux(need, place, pad.replicate(len(at))))
+            chunk = Mux(constant, at[0].replicate(config.chunk), memory_chunks[at[:chunk_shift]])
+            m.d.sync += self.wdata.word_select(p, config.chunk).eq(chunk)
+
+        # --- the write: where each buffer stands ------------------------------------------------------
+        m.d.sync += [writing.eq(coming), self.filled.eq(coming.filled)]
+        subplane, subplanes, back = Signal(planes, init=1), Signal(planes), Signal()
+        if planes > 1:
+            m.d.comb += [
+                back.eq(writing.act & writing.end & ~subplane[-1]),
+                subplanes.eq(subplane | Mux(writing.zero_pass, Cat(subplane[:v].any() for v in range(planes)), 0)),
+            ]
+            with m.If(writing.act & writing.end):
+                m.d.sync += subplane.eq(subplane.rotate_left(1))
+            with m.If(reading.first):
+                m.d.sync += subplane.eq(1)
+        else:
+            m.d.comb += subplanes.eq(1)
+        jump = Signal(exact_log2(config.row_depth))
+        m.d.comb += jump.eq(Mux(coming.first, base, 0) | Mux(back, reg[LoadReg.WORDS], 0))
+        for r, port in enumerate(self.row):
+            place = Signal(lane_shift + len(jump), name=f"place{r}", reset_less=True)
+            taken = writing.taken[r]
+            summand = Cat(unit_mask & taken.replicate(lane_shift), jump)
+            with m.If(reading.first):
+                m.d.sync += place.eq(0)
+            with m.Elif(coming.first | back | taken):
+                m.d.sync += place.eq((Cat(1, place) + Cat(taken, summand))[1:])
+            here = Cat(((p ^ place) & ~unit_mask)[:lane_shift] == 0 for p in range(per_lanes))
+            m.d.comb += [
+                port.address.eq(place >> lane_shift),
+                port.enable.eq(Cat(Mux(taken & subplanes[v], here, 0) for v in range(planes))),
+            ]
+        target = Signal(targets, reset_less=True)
+        column, word = Signal(config.columns, init=1), Signal(config.ladder_words, init=1)
+        with m.If(coming.first | (writing.weight & writing.end)):
+            m.d.sync += target.eq(base)
+        with m.Elif(writing.weight | writing.end):
+            m.d.sync += target.eq(target + 1)
+        with m.If(writing.weight & writing.end):
+            m.d.sync += column.eq(column.rotate_left(1))
+        with m.If(writing.ladder):
+            m.d.sync += word.eq(word.rotate_left(1))
+        m.d.comb += [
+            self.column_enable.eq(Mux(writing.weight, column, 0)),
+            self.column_address.eq(target),
+            self.ladder_enable.eq(Mux(writing.ladder, word, 0)),
+            self.ladder_address.eq(target),
+        ]
         return m

@@ -41,7 +41,7 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             fits = words * groups * 2 <= config.row_depth and words * weight_planes * 2 <= config.column_depth
             if fits and words * groups * weight_planes < 700:
                 break
-        step, valid = integer(0, 3), integer(0, 1)
+        step, valid = integer(1, 3), integer(0, 1)
         h, w = integer(1, 9), integer(1, 9)
         row_stride = w * units * unit + unit * integer(0, 2)
         for reg, value in {
