@@ -30,10 +30,11 @@ def pair_sums(m: Module, a: Value, config: Config, name: str) -> Signal:
     sums = []
     for lane in range(0, lanes, 2):
         low, high = (Cat(word[v * lanes + k] for v in range(planes)) for k in (lane, lane + 1))
-        for sign, other in (("plus", high), ("minus", ~high)):
-            total = Signal(planes + 1, name=f"{name}_{sign}{lane}", reset_less=True)
-            m.d.sync += total.eq(low + other)
-            sums.append(total)
+        plus = Signal(planes + 1, name=f"{name}_plus{lane}", reset_less=True)
+        minus = Signal(planes, name=f"{name}_minus{lane}", reset_less=True)
+        # The lowest bits are complements of each other, so one register serves both.
+        m.d.sync += [plus.eq(low + high), minus.eq((low + ~high) >> 1)]
+        sums += [plus, ~plus[0], minus]
     out = Signal(lanes * (planes + 1), name=f"{name}_sums")
     m.d.comb += out.eq(Cat(sums))
     return out
