@@ -136,12 +136,12 @@ def _needs(program: Program) -> list[dict[str, int]]:
         load, execute, store = (registers[engine] for engine in (Engine.LOAD, Engine.EXEC, Engine.STORE))
         if i.op is Op.LOADA:
             steps = load_needs(dict(enumerate(load)), i.rows, config)
-            needs["loader"] += 1 + len(steps)
+            needs["loader"] += 2 + len(steps)
             needs["memory port"] += sum(steps)
         elif i.op in (Op.LOADW, Op.LOADP):
             ladder = i.op is Op.LOADP
             steps = config.ladder_words * i.count if ladder else config.columns * load[LoadReg.WWORDS]
-            needs["loader"] += 1 + steps
+            needs["loader"] += 3 + steps
             needs["memory port"] += steps
         elif i.op is Op.EXEC:
             needs["array"] += 1 + exec_steps(
