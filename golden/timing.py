@@ -244,7 +244,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 target = _ENGINE_OF[op] if op not in (Op.SET, Op.ADD) else word.engine
                 if len(queues[target]) != depth:
                     push = target
-                    fetch_state = 0
+                    fetch_state = int(not (write or request))
         if pop_load:
             queues[0].popleft()
         if pop_exec:

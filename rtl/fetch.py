@@ -20,9 +20,9 @@ _OPERATIONS = {
 
 
 class Fetch(wiring.Component):
-    """Three cycles per instruction: request (more while loader or store use the main memory port), word, dispatch
-    (more while the queue is full). REPEAT is dispatched in one cycle, HALT when `idle` says that queues and engines are
-    empty.
+    """Two cycles per instruction: word, dispatch (more while the queue is full), in which the next word is requested
+    (more while loader or store use the main memory port). REPEAT is dispatched in one cycle, with the request in the
+    next one; HALT when `idle` says that queues and engines are empty.
 
     Members
     -------
@@ -116,13 +116,15 @@ class Fetch(wiring.Component):
             m.d.sync += word.eq(self.rdata.word_select(pc[:slots], 32))
 
         # --- request, word, dispatch -------------------------------------------------------------------
-        leave, halted = Signal(), Signal()
+        leave, halted, waiting = Signal(), Signal(), Signal()
         m.d.comb += [
+            # The next word is asked for while this one goes, but behind a REPEAT, which changes the program counter.
+            self.request.eq(waiting | (leave & ~is_repeat)),
             leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
             halted.eq(dispatch & is_halt & self.idle),
         ]
         m.d.sync += [
-            self.request.eq((self.start & ~self.running) | (self.request & ~self.grant) | leave),
+            waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | (leave & is_repeat)),
             reading.eq(self.request & self.grant),
             dispatch.eq(reading | (dispatch & ~leave & ~halted)),
             self.running.eq(self.start | (self.running & ~halted)),
