@@ -139,7 +139,7 @@ class ArraysMeasured:
 
     @property
     def devices(self) -> list[Device]:
-        return [DEVICES[name] for name in dict.fromkeys(result.device for result in self.results)]
+        return [_routed_by_router2(DEVICES[name]) for name in dict.fromkeys(result.device for result in self.results)]
 
     def rows(self) -> list[tuple[str, ...]]:
         return [result.row() for result in self.results]
@@ -173,13 +173,20 @@ class ArraysMeasured:
         ])  # fmt: skip
 
 
+def _routed_by_router2(device: Device) -> Device:
+    """The device with nextpnr's second router: on iCE40 the first may not come to an end with arrays of W > 1."""
+    if "router2" in device.router_options or device.family != "ice40":
+        return device
+    return dataclasses.replace(device, router_options=(*device.router_options, "--router", "router2"))
+
+
 def measure_arrays(
     configs: list[Config], device: str, *, seeds: int, progress: Callable[[str, int, int], None]
 ) -> ArraysMeasured:
     """Measure the arrays of these configurations on a device of `flow.DEVICES`."""
     if device not in DEVICES:
         raise BenchError(f"unknown device {device!r}: give {', '.join(DEVICES)}")
-    chosen = DEVICES[device]
+    chosen = _routed_by_router2(DEVICES[device])
     results, steps = [], seeds + 1
     for number, config in enumerate(configs):
         design = BufferedArray(config, chosen.family)
