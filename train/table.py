@@ -56,9 +56,9 @@ def _bits(bits: int | None) -> str:
     return "float" if bits is None else str(bits)
 
 
-def _seeds(found: Measurements) -> str:
-    """How many seeds the figures are of."""
-    counts = sorted({len(shares) for shares in found.content["accuracy"].values()}) or [0]
+def _seeds(found: Measurements, part: str) -> str:
+    """How many seeds the figures of a part are of."""
+    counts = sorted({len(shares) for shares in found.content[part].values()}) or [0]
     least, most = counts[0], counts[-1]
     return (f"{least}" if least == most else f"{least} to {most}") + (" seeds" if most != 1 else " seed")
 
@@ -76,7 +76,7 @@ def render(found: Measurements, options: Options) -> str:
             f"images; one image is {100 / samples:.2f} %. Every network is trained from random weights for "
             f"{options.epochs} epochs, with weights on odd ladders in all layers and, if not said otherwise, an "
             f"{Precision().input_bits}-bit unsigned input; the figure is the accuracy after the last epoch, mean ± "
-            f"standard deviation over {_seeds(found)} (PyTorch {found.content['torch']}).",
+            f"standard deviation over {_seeds(found, 'accuracy')} (PyTorch {found.content['torch']}).",
             _WIDTH,
         ),
         "",
@@ -145,7 +145,8 @@ def _cascade_section(found: Measurements) -> list[str]:
             f"{CASCADE_NETWORK}, unsigned codes, weights and activations of the same bits. The cascade goes from full "
             f"precision over 8, 7, .. to 1 bit with {CASCADE_EPOCHS} epochs for each network. A network from scratch "
             'gets as many epochs as each network of the cascade ("same": the two families cost the same), or as many '
-            'as the cascade had had in all when it came to its bits ("all").',
+            'as the cascade had had in all when it came to its bits ("all"). Mean ± standard deviation over '
+            f"{_seeds(found, 'cascade')}.",
             _WIDTH,
         ),
         "",
