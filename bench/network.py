@@ -155,7 +155,7 @@ def _needs(program: Program) -> list[dict[str, int]]:
         elif i.op is Op.DONE:
             fetched = fetches[len(at_done)]
             at_done.append(
-                needs | {"fetch": 3 * fetched, "memory port": needs["memory port"] + fetched},
+                needs | {"fetch": 2 * fetched, "memory port": needs["memory port"] + fetched},
             )
     return at_done
 

@@ -34,9 +34,10 @@ class TimingError(FlowError):
     """No seed reaches the wanted frequency; the message names clock, frequency reached and constraint."""
 
 
-def _synthesis(board: Board) -> dict[str, str]:
-    """The board's options for the platform's flow."""
+def _options(board: Board) -> dict[str, str]:
+    """Options for the platform's flow: the board's and our own."""
     options = dict(board.overrides)
+    options["nextpnr_opts"] = f"{options.get('nextpnr_opts', '')} --report report.json --timing-allow-fail".lstrip()
     if board.by_block:
         options["synth_opts"] = f"{options.get('synth_opts', '')} -noflatten"
         options["script_after_synth"] = "flatten; opt_clean -purge"
@@ -77,8 +78,7 @@ def run_flow(
         "top",
         emit_src=False,
         script_after_read=_NO_COLLISION_LOGIC,
-        nextpnr_opts="--report report.json --timing-allow-fail",
-        **_synthesis(board),
+        **_options(board),
     )
     for name, content in plan.files.items():
         text = content.decode() if isinstance(content, bytes) else content
