@@ -14,7 +14,7 @@ from dipole.compiler.mapping import compile_network
 from dipole.compiler.network import Conv, Format, InputQuantizer, Network
 from dipole.compiler.program import Program, ProgramError
 from dipole.golden.errors import DipoleError
-from dipole.golden.link import Command
+from dipole.golden.link import PROGRAM_VERSION, Command
 from dipole.golden.machine import Machine
 from dipole.host.device import Device, EngineError
 from dipole.host.device_model import DeviceModel
@@ -200,7 +200,7 @@ def test_bad_arguments(program: Program) -> None:
         one.write_input(program, np.zeros((3, 1, 1), np.uint8))
     with pytest.raises(LinkError, match=rf"image has {CONFIG.mem_depth + 1} words, main memory {CONFIG.mem_depth}"):
         image = bytes((CONFIG.mem_depth + 1) * 4)
-        one.load_image(struct.pack("<4s4I", b"DPOL", 1, CONFIG.hash32, len(image), 0), image)
+        one.load_image(struct.pack("<4s4I", b"DPOL", PROGRAM_VERSION, CONFIG.hash32, len(image), 0), image)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_engine_errors(word: int, entry: int, message: str) -> None:
 
 def load_words(one: Device, words: list[int]) -> None:
     image = struct.pack(f"<{len(words)}I", *words)
-    one.load_image(struct.pack("<4s4I", b"DPOL", 1, CONFIG.hash32, len(image), zlib.crc32(image)), image)
+    one.load_image(struct.pack("<4s4I", b"DPOL", PROGRAM_VERSION, CONFIG.hash32, len(image), zlib.crc32(image)), image)
 
 
 def test_a_run_without_end() -> None:
