@@ -1,6 +1,6 @@
 """Loader: main memory to row buffers (patches), column buffers (weights) and ladder memory."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
@@ -352,7 +352,9 @@ class Loader(wiring.Component):
                     reading.filled.eq(load_end & signal),
                 ]
             with m.If(run & kind.act):
-                m.d.sync += reading.taken.eq(Mux(filler, Cat(r <= last_row for r in range(rows)), takes))
+                m.d.sync += reading.taken.eq(
+                    Mux(filler, Cat(Const(1, 1), (r <= last_row for r in range(1, rows))), takes)
+                )
         m.d.comb += [
             self.request.eq(need),
             advance.eq(~need | self.grant),
