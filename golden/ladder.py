@@ -126,21 +126,21 @@ def _layout(config: LadderWidths) -> list[tuple[str, int]]:
     return fields_ + [("double", 1)] if has_corrections(config) else fields_
 
 
-def _complement(ladders: Ladders, config: LadderWidths) -> np.ndarray:
+def _turned(ladders: Ladders, config: LadderWidths) -> np.ndarray:
     """Offsets between the two forms, there and back."""
-    return np.where(ladders.neg == 1, ladders.offset, ladders.offset ^ ((1 << config.acc_width) - 1))
+    return (-ladders.offset - ladders.neg) & ((1 << config.acc_width) - 1)
 
 
 def pack_ladder(ladders: Ladders, config: LadderWidths) -> np.ndarray:
     """Parameters as they stand in main memory: uint32 [channels, words], lowest word first.
 
-    The offset stands there as the hardware adds it: complemented, unless `neg`.
+    The offset t0 stands there as the hardware adds it: -t0, or with `neg`, where it complements the sum, -t0 - 1.
     Where the configuration has correction bits, 8 words of them follow, bit k % 32 of word k // 32 for code k.
     """
     layout = _layout(config)
     words = -(-sum(width for _, width in layout) // 32)
     packed = np.zeros((len(ladders), words), np.uint32)
-    stored = dataclasses.replace(ladders, offset=_complement(ladders, config))
+    stored = dataclasses.replace(ladders, offset=_turned(ladders, config))
     for channel in range(len(ladders)):
         number = low = 0
         for name, width in layout:
@@ -167,7 +167,7 @@ def unpack_ladder(words: ArrayLike, config: LadderWidths) -> Ladders:
     for name, width in _layout(config):
         getattr(ladders, name)[:] = [number >> low & ((1 << width) - 1) for number in numbers]
         low += width
-    ladders.offset[:] = _complement(ladders, config)
+    ladders.offset[:] = _turned(ladders, config)
     if has_corrections(config):
         first = -(-low // 32)
         bits = np.ascontiguousarray(table[:, first : first + 8]).astype("<u4").view(np.uint8)

@@ -5,6 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
+from .primitives.adders import add_turned
+from .primitives.dsp import multiply_add, shift_right
 
 __all__ = ["Ladder", "parameters_layout"]
 
@@ -86,19 +88,18 @@ class Ladder(wiring.Component):
         m.d.comb += self.total.eq(stage(acc_width, "total1", self.result + self.sum))
         zero = stage(1, "zero1", self.zero)
         parameters = self.parameters
-        # 2: distance from the offset, which stands in memory complemented unless it is to be subtracted from.
-        turned = self.total ^ parameters.negate.replicate(acc_width)
-        distance = stage(signed(acc_width), "distance2", turned + parameters.offset + 1)
-        multiplier = stage(mul_width, "multiplier2", parameters.multiplier)
-        fraction = stage(mul_width, "fraction2", parameters.fraction)
+        # 2: distance from the offset, which stands in memory such that the sum needs at most to be complemented.
+        turned = add_turned(m, platform, self.total, parameters.offset, parameters.negate, name="turned")
+        distance = stage(signed(acc_width), "distance2", turned)
         shift = stage(6, "shift2", parameters.shift)
         zero = stage(1, "zero2", zero)
-        # 3, 4: multiply, with a register behind the multiplier to absorb.
+        # 3, 4: multiply, add.
         width = acc_width - 1 + mul_width
-        product = stage(width, "product3", multiplier * distance[: acc_width - 1])
+        scaled = multiply_add(
+            m, platform, distance[: acc_width - 1], parameters.multiplier, parameters.fraction, name="scaled4"
+        )
         below = stage(1, "below3", (distance < 0) | zero)
-        fraction, shift = stage(mul_width, "fraction3", fraction), stage(6, "shift3", shift)
-        scaled = stage(width + 1, "scaled4", product + fraction)
+        shift = stage(6, "shift3", shift)
         below, shift = stage(1, "below4", below), stage(6, "shift4", shift)
         if self.config.corrections:
             # The first point of a code: what the shift drops is less than one step of the line.
@@ -115,9 +116,8 @@ class Ladder(wiring.Component):
                 with m.Case(coarse_shift // 8):
                     m.d.comb += coarse.eq(scaled[coarse_shift:])
                     m.d.comb += over.eq(scaled[coarse_shift + 16 :].any() if coarse_shift + 16 < width + 1 else 0)
-        coarse = stage(16, "coarse5", coarse)
-        over, below, shift = stage(1, "over5", over), stage(1, "below5", below), stage(3, "shift5", shift[:3])
-        fine = stage(16, "fine6", coarse >> shift)
+        over, below = stage(1, "over5", over), stage(1, "below5", below)
+        fine = shift_right(m, platform, coarse, shift[:3], name="fine6")
         over, below = stage(1, "over6", over), stage(1, "below6", below)
         # 7: clamp.
         top = Cat(self.bits > k for k in range(8))

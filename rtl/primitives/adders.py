@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Module, Mux, Value
 from .family import family_of
 from .ice40 import CarryChain
 
-__all__ = ["add_or_load", "sum_unless"]
+__all__ = ["add_or_load", "add_turned", "sum_unless"]
 
 
 def add_or_load(
@@ -28,4 +28,14 @@ def sum_unless(m: Module, platform: object, zero: Value, x: Value, y: Value, *, 
     chain = CarryChain(m, platform, name)
     return Cat(
         chain.bit(p, q, zero, lambda zero, p, q, ci: ~zero & (p ^ q ^ ci)) for p, q in zip(x, y[: len(x)], strict=True)
+    )
+
+
+def add_turned(m: Module, platform: object, x: Value, y: Value, turn: Value, *, name: str) -> Value:
+    """`x + y`, modulo the width of `x`, complemented if `turn`."""
+    if family_of(platform) != "ice40":
+        return (x + y)[: len(x)] ^ turn.replicate(len(x))
+    chain = CarryChain(m, platform, name)
+    return Cat(
+        chain.bit(p, q, turn, lambda turn, p, q, ci: turn ^ p ^ q ^ ci) for p, q in zip(x, y[: len(x)], strict=True)
     )

