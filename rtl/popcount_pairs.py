@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,16 @@ _LEVELS = 2
 """Levels of carry chains between two registers, behind the first level."""
 
 
+def _difference(low: Value, high: Value) -> Value:
+    """(low + ~high) >> 1 in LUTs: the carry of an iCE40 cell would need the complements as signals, a LUT each."""
+    bits, carry = [], Const(0)
+    for k, (x, y) in enumerate(zip(low, ~high, strict=True)):
+        if k:
+            bits.append(x ^ y ^ carry)
+        carry = (x & y) | ((x | y) & carry)
+    return Cat(*bits, carry)
+
+
 def pair_sums(m: Module, a: Value, config: Config, name: str) -> Signal:
     """For the word `a` of a row, what all its PEs take instead: registered, so one cycle later.
 
@@ -33,7 +43,7 @@ def pair_sums(m: Module, a: Value, config: Config, name: str) -> Signal:
         plus = Signal(planes + 1, name=f"{name}_plus{lane}", reset_less=True)
         minus = Signal(planes, name=f"{name}_minus{lane}", reset_less=True)
         # The lowest bits are complements of each other, so one register serves both.
-        m.d.sync += [plus.eq(low + high), minus.eq((low + ~high) >> 1)]
+        m.d.sync += [plus.eq(low + high), minus.eq(_difference(low, high))]
         sums += [plus, ~plus[0], minus]
     out = Signal(lanes * (planes + 1), name=f"{name}_sums")
     m.d.comb += out.eq(Cat(sums))
@@ -107,7 +117,9 @@ class PairPopcount(wiring.Component):
             number = []
             for k in range(lane * width, (lane + 1) * width):
                 plus, minus = self.a[k], self.a[k + width]
-                if self.family == "ice40":
+                if k == lane * width:
+                    number.append(~(plus ^ w1))  # the lowest bits are complements of each other
+                elif self.family == "ice40":
                     number.append(ice40.lut4(m, platform, choose, plus, minus, w0, w1, name=f"q{k}"))
                 else:
                     number.append(bit := Signal(name=f"q{k}"))
