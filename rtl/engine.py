@@ -13,6 +13,7 @@ from .fetch import Fetch
 from .loader import Loader
 from .memory import MemorySignature
 from .pe import uses_pairs
+from .primitives.dsp import counter
 from .primitives.family import family_of
 from .primitives.ram import BlockRam
 from .queue import Queue
@@ -75,7 +76,7 @@ class Engine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        begin, stop = Signal(), Signal()
+        begin, failed, stop = Signal(), Signal(), Signal()
         reset = ResetInserter(stop | self.abort)
         m.d.comb += begin.eq(self.start & ~self.busy)
 
@@ -203,12 +204,16 @@ class Engine(wiring.Component):
             m.d.comb += self.mem.addr.eq(fetch.address)
 
         # --- run, stop, errors --------------------------------------------------------------------
+        m.d.comb += self.cycles.eq(counter(m, platform, self.busy, begin, name="cycle"))
         alive = Signal()
         progress = (
             Cat(queue.i.valid & queue.i.ready for queue in queues).any()
             | Cat(queue.o.valid & queue.o.ready for queue in queues).any()
         )
-        bark = (self.cycles % WATCHDOG_CYCLES) == WATCHDOG_CYCLES - 1
+        # The bit below the period falls when it ends; it may fall at `begin`, too.
+        high, bark = Signal(), Signal()
+        m.d.sync += high.eq(self.cycles[exact_log2(WATCHDOG_CYCLES) - 1] & self.busy)
+        m.d.comb += bark.eq(high & ~self.cycles[exact_log2(WATCHDOG_CYCLES) - 1])
         m.d.sync += alive.eq((alive & ~bark) | progress)
         store_range = store.write & (store.address[store_bits + len(self.mem.addr) :] != 0)
         m.d.comb += [
@@ -217,17 +222,18 @@ class Engine(wiring.Component):
             fetch.idle.eq(~(Cat(queue.o.valid for queue in queues).any() | loader.busy | execute.busy | store.busy)),
             self.busy.eq(fetch.running),
         ]
+        # A reset in the cycle after the error, so that no path leads from one engine through it to another.
+        m.d.sync += stop.eq(failed)
         with m.If(begin):
-            m.d.sync += [self.error.eq(0), self.cycles.eq(0)]
-        with m.Elif(self.busy):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
+            m.d.sync += self.error.eq(0)
+        with m.Elif(self.busy & ~stop):
             with m.If(fetch.bad_opcode):
                 m.d.sync += self.error.eq(1)
-                m.d.comb += stop.eq(1)
+                m.d.comb += failed.eq(1)
             with m.Elif(fetch.range_error | loader.range_error | store_range):
                 m.d.sync += self.error.eq(2)
-                m.d.comb += stop.eq(1)
+                m.d.comb += failed.eq(1)
             with m.Elif(bark & ~alive):
                 m.d.sync += self.error.eq(3)
-                m.d.comb += stop.eq(1)
+                m.d.comb += failed.eq(1)
         return m
