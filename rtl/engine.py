@@ -192,7 +192,7 @@ class Engine(wiring.Component):
             fetch.grant.eq(~store.write & ~loader.request),
             loader.rdata.eq(self.mem.rdata),
             fetch.rdata.eq(self.mem.rdata),
-            self.mem.en.eq(store.write | loader.request | fetch.request),
+            self.mem.en.eq(store.write | loader.request | fetch.access),
             self.mem.we.eq(Mux(store.write, store.we, 0)),
             self.mem.wdata.eq(store.wdata),
         ]

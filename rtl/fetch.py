@@ -30,6 +30,8 @@ class Fetch(wiring.Component):
         Begin at that instruction.
     request : Out(1), grant : In(1), address : Out, rdata : In
         Read of a main memory word.
+    access : Out(1)
+        Perhaps a request: at least in cycles with `request`, and early. What is read without it goes unused.
     o : Out(stream of 32) per engine
     idle : In(1)
     running : Out(1)
@@ -44,6 +46,7 @@ class Fetch(wiring.Component):
                 "start": In(1),
                 "entry": In(20),
                 "request": Out(1),
+                "access": Out(1),
                 "grant": In(1),
                 "address": Out(range(config.mem_depth)),
                 "rdata": In(config.mem_width),
@@ -120,6 +123,7 @@ class Fetch(wiring.Component):
         m.d.comb += [
             # The next word is asked for while this one goes, but behind a REPEAT, which changes the program counter.
             self.request.eq(waiting | (leave & ~is_repeat)),
+            self.access.eq(waiting | dispatch),
             leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
             halted.eq(dispatch & is_halt & self.idle),
         ]

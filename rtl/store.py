@@ -239,8 +239,8 @@ class Store(wiring.Component):
         ]
         with m.If(writing):
             m.d.sync += [write_plane.eq(write_plane + 1), *(low.eq(high) for low, high in pairwise(planes))]
-        with m.If(write_plane == bits - 1):
-            m.d.sync += writing.eq(0)
+        # Raw results are written in the cycle after they are taken. One register, as it decides who has main memory.
+        m.d.sync += writing.eq((raw & taking) | (gather & row_event) | (writing & ~raw & (write_plane != bits - 1)))
         with m.If(gather):
             for k, plane in enumerate(planes):
                 new = Cat(gathered[k], Cat(pool.o[8 * p + k] for p in range(ladders)))[ladders:]
@@ -248,7 +248,7 @@ class Store(wiring.Component):
                 with m.If(row_event):
                     m.d.sync += plane.eq(new)
             with m.If(row_event):
-                m.d.sync += [writing.eq(1), write_plane.eq(0)]
+                m.d.sync += write_plane.eq(0)
 
         # --- where: a pointer over the planes or the raw results of a row --------------------------------
         row_base, pointer = Signal(address, reset_less=True), Signal(address, reset_less=True)
@@ -264,7 +264,7 @@ class Store(wiring.Component):
         # --- main memory: the data stand at every place of the word, write enables choose --------------
         place = Signal(range(config.granules_per_word))
         m.d.comb += [
-            self.write.eq(Mux(raw, valids[1], writing)),
+            self.write.eq(writing),
             self.address.eq(pointer),
             place.eq(pointer),
         ]
