@@ -66,11 +66,11 @@ class Core(wiring.Component):
         m.submodules.link = link = self.link
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, link.o, wiring.flipped(self.o))
+        # A register between the decisions of the link and the engine; `entry` stays for that cycle.
+        m.d.sync += [engine.start.eq(link.start), engine.abort.eq(link.abort)]
         m.d.comb += [
             link.line_error.eq(self.line_error),
-            engine.start.eq(link.start),
             engine.entry.eq(link.entry),
-            engine.abort.eq(link.abort),
             link.busy.eq(engine.busy),
             link.error.eq(engine.error),
             link.cycles.eq(engine.cycles),
