@@ -1,34 +1,19 @@
 """Run accumulator and Horner register on ECP5: half a carry cell per bit, enables and clears within."""
 
-from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Const, Module, Signal
 
-from .config import Config
-from .control import Control
+from .accumulator import Accumulator
 from .primitives.ecp5 import CarryChain
 
 __all__ = ["Ecp5Accumulator"]
 
 
-class Ecp5Accumulator(wiring.Component):
-    """Two-level shift-accumulate of `o + carry` of a popcount; members and function as in `accumulator.Accumulator`.
+class Ecp5Accumulator(Accumulator):
+    """Two-level shift-accumulate of `o + carry` of a popcount; members and function as of `Accumulator`.
 
     The table of a half cell masks both operands: the popcount unless valid, the register's own value when a run or a
     tile starts.
     """
-
-    def __init__(self, config: Config, shape: ShapeLike):
-        self.config = config
-        super().__init__(
-            {
-                "pop": In(shape),
-                "carry": In(1),
-                "c_run": In(Control),
-                "c_result": In(Control),
-                "result": Out(config.acc_width),
-            }
-        )
 
     def elaborate(self, platform):
         m = Module()

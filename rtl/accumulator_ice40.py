@@ -1,18 +1,15 @@
 """Run accumulator and Horner register on iCE40: one logic cell per bit, one more in all."""
 
-from amaranth.hdl import Cat, Module, ShapeLike, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Module, Signal
 
-from .config import Config
-from .control import Control
+from .accumulator import Accumulator
 from .primitives.ice40 import CarryChain, lut4
 
 __all__ = ["Ice40Accumulator"]
 
 
-class Ice40Accumulator(wiring.Component):
-    """Two-level shift-accumulate of `o + carry` of a popcount; members as in `accumulator.Accumulator`.
+class Ice40Accumulator(Accumulator):
+    """Two-level shift-accumulate of `o + carry` of a popcount; members as of `Accumulator`.
 
     A cell's LUT can take the popcount instead of the sum when a run starts, but its carry cannot, so on that word the
     `carry` of the popcount has no place to go. It is always added one word later: to the next word of the run, or,
@@ -21,18 +18,6 @@ class Ice40Accumulator(wiring.Component):
     The Horner register is cleared while the first run of a tile is summed. So that run must start at least two cycles
     behind the last word of the tile before, which the execute engine's start cycle sees to.
     """
-
-    def __init__(self, config: Config, shape: ShapeLike):
-        self.config = config
-        super().__init__(
-            {
-                "pop": In(shape),
-                "carry": In(1),
-                "c_run": In(Control),
-                "c_result": In(Control),
-                "result": Out(config.acc_width),
-            }
-        )
 
     def elaborate(self, platform):
         m = Module()

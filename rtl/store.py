@@ -122,10 +122,8 @@ class Store(wiring.Component):
         within = position & (ladders - 1)  # raw: result within a group
         m.d.comb += [
             last_of_row.eq(position == Mux(raw, columns, groups) - 1),
-            taking.eq(running & (position < Mux(raw, columns, groups))),
             row_end.eq(running & (position == interval_end)),
             next_row_start.eq(self.take_tile | (row_end & (rows_left != 0))),
-            self.shift.eq(taking & (~raw | (within == ladders - 1))),
             self.shift_sum.eq(row_end),
             self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
@@ -149,7 +147,13 @@ class Store(wiring.Component):
                 with m.If(self.i.valid & self.i.ready):
                     m.d.comb += self.take_tile.eq(1)
                     m.d.sync += [running.eq(1), next_base_valid.eq(new_emit)]
-        m.d.sync += self.row_start.eq(next_row_start)
+        # `taking` and `shift` are registers, as the drain chain is all over the array.
+        goes_on = taking & ~last_of_row
+        m.d.sync += [
+            self.row_start.eq(next_row_start),
+            taking.eq(next_row_start | goes_on),
+            self.shift.eq(Mux(raw & (ladders > 1), goes_on & (within == ladders - 2), next_row_start | goes_on)),
+        ]
         with m.If(~running):
             # What a STORE starts from follows the instruction in front until it is taken.
             scale = Mux(raw, columns * raw_granules, tile_granules)
