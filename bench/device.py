@@ -13,7 +13,6 @@ from amaranth.back import rtlil
 from ..boards import load_board
 from ..boards.board import Board, clocks_per_bit
 from ..boards.flow import TimingError, run_flow
-from ..boards.report import FlowReport, read_seed
 from ..golden.errors import DipoleError
 from ..rtl.config import Config, load_config
 from ..rtl.primitives.pll import Pll
@@ -42,7 +41,7 @@ class DeviceResult:
     used: dict[str, list[int]]
     """Cell type -> used, available."""
     fmax: dict[str, float]
-    """Seed -> MHz of the accelerator's clock."""
+    """Seed -> MHz of the accelerator's clock, 0 where nothing was routed."""
 
     @property
     def worst(self) -> float:
@@ -57,9 +56,10 @@ class DeviceResult:
         board, c = load_board(self.board), self.config
         used = [f"{self.used[cell][0]} of {self.used[cell][1]} {name}"
                 for cell, name in board.cells.items() if cell in self.used]  # fmt: skip
+        fmax = [f"{mhz:.1f}" if mhz else "not routed" for mhz in self.fmax.values()]
         return (
             board.title, c.name, f"{c.rows} x {c.columns} x {c.lanes}, W = {c.planes}", ", ".join(used),
-            f"{self.wanted:g} MHz", ", ".join(f"{mhz:.1f}" for mhz in self.fmax.values()), f"{self.worst:.1f} MHz",
+            f"{self.wanted:g} MHz", ", ".join(fmax), f"{self.worst:.1f} MHz",
             f"{median(self.fmax.values()):.1f} MHz", f"{self.gops:.1f}",
         )  # fmt: skip
 
@@ -155,11 +155,11 @@ def _measure(
             design = Top(config, clocks_per_bit=clocks_per_bit(exact, board.baud))
             try:
                 report = run_flow(board, design, frequency=frequency, seeds=seeds, work=work, progress=progress)
-            except TimingError:
-                report = FlowReport(
-                    tuple(read_seed(seed, work / f"seed{seed}" / "report.json") for seed in range(1, seeds + 1))
-                )
-        fmax = {str(s.seed): round(_accelerator_clock(s.clocks, exact / 1e6), 1) for s in report.seeds}
+            except TimingError as error:
+                report = error.report
+        fmax = {
+            str(s.seed): 0.0 if s.failure else round(_accelerator_clock(s.clocks, exact / 1e6), 1) for s in report.seeds
+        }
         return {"used": {cell: list(counts) for cell, counts in report.best.cells.items()}, "fmax": fmax}
 
     key = [text, board.name, _options(board), frequency, seeds, _versions()]

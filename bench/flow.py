@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from typing import Any
 from amaranth.back import rtlil
 
 from ..boards.flow import FlowError
-from ..boards.report import read_excess, read_seed
+from ..boards.report import read_excess, read_seed, read_stuck
 from ..boards.toolchain import ToolError, run_tool
 from ..rtl.pe import uses_pairs
 from ..sim.verilator_env import cache_directory
@@ -199,7 +200,8 @@ def place(text: str, device: Device, seeds: int, *, progress: Callable[[str], No
                 arguments = ["--json", "top.json", "--seed", str(seed), "--report", "report.json"]
                 arguments += [*device.router_options, "--timing-allow-fail"]
                 try:
-                    run_tool(device.router, arguments, directory=work, log=work / "nextpnr.log")
+                    log = work / "nextpnr.log"
+                    run_tool(device.router, arguments, directory=work, log=log, stuck=partial(read_stuck, log))
                 except ToolError as error:
                     excess = read_excess(work / "nextpnr.log", {})
                     raise FlowError(

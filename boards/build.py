@@ -100,7 +100,8 @@ def build_core(
                 raise
             output.mkdir(parents=True, exist_ok=True)
             _write(failed, text)
-            raise type(error)(f"{error} (log: {failed})") from error
+            error.args = (f"{error} (log: {failed})",)
+            raise
         output.mkdir(parents=True, exist_ok=True)
         data = {
             "board": board.name,

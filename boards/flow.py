@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
 from .netlist import share_modules
-from .report import FlowReport, SeedResult, read_excess, read_seed
-from .toolchain import ToolError, find_tool, run_tool
+from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
+from .toolchain import StuckError, ToolError, find_tool, run_tool
 
 __all__ = ["FlowError", "Progress", "TimingError", "read_log", "require_tools", "run_flow"]
 
@@ -32,6 +33,10 @@ class FlowError(DipoleError):
 
 class TimingError(FlowError):
     """No seed reaches the wanted frequency; the message names clock, frequency reached and constraint."""
+
+    def __init__(self, message: str, report: FlowReport):
+        super().__init__(message)
+        self.report = report
 
 
 def _options(board: Board) -> dict[str, str]:
@@ -96,7 +101,15 @@ def run_flow(
         for path in (work / "top.json", *work.glob("top.[pl][cp]f")):
             shutil.copy(path, folder)
         try:
-            run_tool(tools[1], [*place, "--seed", str(seed)], directory=folder, log=folder / "nextpnr.out")
+            run_tool(
+                tools[1],
+                [*place, "--seed", str(seed)],
+                directory=folder,
+                log=folder / "nextpnr.out",
+                stuck=partial(read_stuck, folder / "top.tim"),
+            )
+        except StuckError as error:
+            return SeedResult(seed, {}, {}, failure=str(error))
         except ToolError as error:
             excess = read_excess(folder / "top.tim", board.cells)
             raise FlowError(f"the design does not fit {board.title}: {excess}" if excess else str(error)) from error
@@ -116,8 +129,12 @@ def run_flow(
             pool.shutdown(cancel_futures=True)
             raise
     report = FlowReport(tuple(sorted(results, key=lambda result: result.seed)))
+    if report.best.failure:
+        raise FlowError(
+            f"no seed routes on {board.title}: {report.best.failure}; use a smaller configuration or more --seeds"
+        )
     if not report.best.met:
-        raise TimingError(_missed(board, report))
+        raise TimingError(_missed(board, report), report)
 
     progress("pack", steps - 1, steps)
     best = work / f"seed{report.best.seed}"

