@@ -109,7 +109,8 @@ def tool_versions(*packages: str) -> dict[str, str]:
 
 def netlist(design: Any, device: Device, ports: list[Any] | None = None) -> str:
     """RTLIL of a design for the family of a device."""
-    platform = SimpleNamespace(family=device.family)
+    # The multipliers of a UP5K are used where the platform says that it is one, as boards do.
+    platform = SimpleNamespace(family=device.family, device=device.title.replace(" ", ""))
     return rtlil.convert(design, platform=platform, name="top", ports=ports, emit_src=False)
 
 
