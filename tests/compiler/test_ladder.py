@@ -197,7 +197,7 @@ def test_pack_ladder(acc_width, mul_width, corrections):
         number = sum(int(word) << 32 * i for i, word in enumerate(row[:count]))
         assert number & ((1 << mul_width) - 1) == ladders.fraction[channel]
         assert number >> mul_width & ((1 << mul_width) - 1) == ladders.multiplier[channel]
-        stored = ladders.offset[channel] if ladders.neg[channel] else ~ladders.offset[channel]
+        stored = -ladders.offset[channel] - ladders.neg[channel]  # T + stored, complemented if neg, is the distance
         assert number >> 2 * mul_width & ((1 << acc_width) - 1) == stored & ((1 << acc_width) - 1)
         assert number >> (2 * mul_width + acc_width) & 63 == ladders.shift[channel]
         assert number >> (2 * mul_width + acc_width + 6) & 1 == ladders.neg[channel]
