@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
 from pathlib import Path
 
 from ..golden.errors import DipoleError
@@ -98,6 +97,7 @@ def run_flow(
     def one_seed(seed: int) -> SeedResult:
         folder = work / f"seed{seed}"
         folder.mkdir()
+        placed = folder / "top.tim"
         for path in (work / "top.json", *work.glob("top.[pl][cp]f")):
             shutil.copy(path, folder)
         try:
@@ -106,13 +106,15 @@ def run_flow(
                 [*place, "--seed", str(seed)],
                 directory=folder,
                 log=folder / "nextpnr.out",
-                stuck=partial(read_stuck, folder / "top.tim"),
+                # The static placer tries for ever to place what does not fit.
+                stuck=lambda: read_excess(placed, board.cells) or read_stuck(placed),
             )
-        except StuckError as error:
-            return SeedResult(seed, {}, {}, failure=str(error))
         except ToolError as error:
-            excess = read_excess(folder / "top.tim", board.cells)
-            raise FlowError(f"the design does not fit {board.title}: {excess}" if excess else str(error)) from error
+            if excess := read_excess(placed, board.cells):
+                raise FlowError(f"the design does not fit {board.title}: {excess}") from error
+            if isinstance(error, StuckError):
+                return SeedResult(seed, {}, {}, failure=str(error))
+            raise FlowError(str(error)) from error
         return read_seed(seed, folder / "report.json")
 
     progress("place and route", 2, steps)
