@@ -17,7 +17,8 @@ BOARD = Board(
     lamps={"busy": 1, "error": 0},  # green, red
     # The default router changes a net between two inputs of one carry cell without end where both inputs are that net.
     # The static placer needs an eighth less wire than the default one on full devices.
-    overrides={"synth_opts": "-device u -dsp", "nextpnr_opts": "--placer static --router router2"},
+    # No -dsp: its pass (ice40_dsp) takes the clock off multipliers that the design instantiates (primitives/dsp.py).
+    overrides={"synth_opts": "-device u", "nextpnr_opts": "--placer static --router router2"},
     cells={
         "ICESTORM_LC": "logic cells",
         "ICESTORM_RAM": "block RAMs",
