@@ -1,5 +1,6 @@
 """Arithmetic in the multipliers of an iCE40 UP5K against its plain form, by the vendor cell's model in Yosys."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.sim import Simulator
 
+from dipole.boards import load_board
 from dipole.boards.toolchain import find_tool
 from dipole.rtl.primitives.dsp import counter, multiply_add, shift_right
 
@@ -86,3 +88,27 @@ endmodule
         assert int(text[k], 16) & mask == expected[k] & mask, k
     start = next(k for k in range(CYCLES) if words[k] >> 71 & 3 == 3 and words[k] & 1) + 1
     assert [int(t[:8], 16) for t in text[start:]] == [e >> 52 for e in expected[start:]]
+
+
+def _multipliers(path: Path) -> dict[str, tuple[object, object, dict[str, int]]]:
+    """Name -> clock, clock enable, parameters of each SB_MAC16."""
+    cells = json.loads(path.read_text())["modules"]["dut"]["cells"]
+    return {
+        name: (cell["connections"]["CLK"], cell["connections"]["CE"],
+               {key: int(value, 2) for key, value in cell["parameters"].items()})
+        for name, cell in cells.items() if cell["type"] == "SB_MAC16"
+    }  # fmt: skip
+
+
+def test_synthesis_leaves_the_cells_as_they_are(tmp_path: Path) -> None:
+    m, i, o = build(UP5K)
+    (tmp_path / "dut.il").write_text(rtlil.convert(m, platform=UP5K, name="dut", ports=[i, o], emit_src=False))
+    options = load_board("icebreaker").overrides["synth_opts"]
+    script = f"read_rtlil dut.il; write_json before.json; synth_ice40 {options} -top dut; write_json after.json"
+    subprocess.run([*find_tool("yosys"), "-q", "-p", script], cwd=tmp_path, check=True)
+    before, after = _multipliers(tmp_path / "before.json"), _multipliers(tmp_path / "after.json")
+    assert len(before) == 5 and after.keys() == before.keys()
+    assert {str(clock) for clock, _, _ in after.values()} == {str(next(iter(before.values()))[0])}
+    for name, (_, enable, parameters) in after.items():
+        assert enable == ["1"], name
+        assert parameters == before[name][2], name
