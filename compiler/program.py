@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from ..rtl.config import Config
 from .layout import PatchSpec, RawLayout, TensorLayout
 
 __all__ = ["MAGIC", "VERSION", "InputInfo", "LayerInfo", "OutputInfo", "Program", "ProgramError", "trace"]
+
+T = TypeVar("T")
 
 MAGIC = b"DPOL"
 VERSION = PROGRAM_VERSION
@@ -148,7 +150,7 @@ class Program:
         """Magic, version, configuration hash, image length and image CRC: what a device checks before it accepts."""
         return _DEVICE_HEADER.pack(MAGIC, VERSION, self.config.hash32, len(self.image), zlib.crc32(self.image))
 
-    def layer_ends(self, at_done: Sequence[int]) -> list[int]:
+    def layer_ends(self, at_done: Sequence[T]) -> list[T]:
         """Of values taken at every DONE (`golden.timing.Timing.markers`), those at the end of each layer: a layer with
         more ladders than the ladder memory holds has a DONE for each load of them."""
         return [at_done[layer.done_index] for layer in self.layers]

@@ -106,7 +106,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         # --- loader
         request = reading is not None and reading[0]
         load_idle = load_idle and not (reading and reading[1])
-        if not (request and write):
+        load_stalls = request and write
+        if not load_stalls:
             if reading:
                 load_writes = t + 1
                 if reading[2]:
@@ -132,7 +133,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 if done:
                     done -= 1
                     pop_load = True
-            elif not instruction.wait or freed:
+            elif not load_stalls and (not instruction.wait or freed):
                 freed -= instruction.wait
                 pop_load = True
                 load_signal, load_index, load_alone = instruction.signal, 0, op is not Op.LOADA

@@ -43,9 +43,10 @@ class Loader(wiring.Component):
 
     ADD and AWAIT take one cycle (AWAIT more while there is no done token), SET two, and it waits until the load before
     is done. A load takes two cycles to start (more while it waits for a freed token) and one per step; the next
-    instruction may start in the cycle in which the last step reads, unless that step is also the first one or
-    reads weights or ladders. A step that reads main memory waits while the store engine writes. A step's data are
-    written two cycles after it reads; `filled` pulses with the last write of a load that signals.
+    instruction may start in the cycle in which the last step reads (a load: in which it gets its word), unless that
+    step is also the first one or reads weights or ladders. A step that reads main memory waits while the store engine
+    writes. A step's data are written two cycles after it reads; `filled` pulses with the last write of a load that
+    signals.
 
     Members
     -------
@@ -124,6 +125,7 @@ class Loader(wiring.Component):
         m.d.comb += [field.eq(self.i.payload), loada.eq(self.i.payload), loadp.eq(self.i.payload)]
         idle, start, prime, run = Signal(), Signal(), Signal(), Signal()
         set_, put, add = Signal(), Signal(), Signal()
+        advance = Signal()  # the step that reads has its word, or needs none
         with m.Switch(opcode):
             with m.Case(Op.SET):
                 m.d.comb += [set_.eq(self.i.valid & ~self.busy & ~put), self.i.ready.eq(put)]
@@ -133,7 +135,7 @@ class Loader(wiring.Component):
                 m.d.comb += [self.i.ready.eq(idle & self.done), self.take_done.eq(self.i.valid & self.i.ready)]
             with m.Default():
                 m.d.comb += [
-                    self.i.ready.eq(idle & (~loada.wait | self.freed)),
+                    self.i.ready.eq(idle & advance & (~loada.wait | self.freed)),
                     start.eq(self.i.valid & self.i.ready),
                     self.take_freed.eq(start & loada.wait),
                 ]
@@ -234,7 +236,7 @@ class Loader(wiring.Component):
 
         taps_end, tail, full, plane_end, last_plane, load_end = (Signal(name=n) for n in (
             "taps_end", "tail", "full", "plane_end", "last_plane", "load_end"))  # fmt: skip
-        advance, step, next_fill = Signal(), Signal(), Signal(lane_shift)
+        step, next_fill = Signal(), Signal(lane_shift)
         y = Signal(pixels + 1)
         group_end = plane[: exact_log2(planes)].all() if planes > 1 else 1
         m.d.comb += [

@@ -1,6 +1,7 @@
 """The loader alone: what it writes into the buffers, against the golden machine, with random stalls on every side."""
 
 import dataclasses
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -81,8 +82,11 @@ def random_loads(config: Config, rng: np.random.Generator, layers: int) -> list[
     return program
 
 
-def run(config: Config, program: list[Instruction], memory: list[int], rng: np.random.Generator) -> tuple:
-    """Contents of the row, column and ladder buffers after `program`, as the golden machine keeps them."""
+def run(
+    config: Config, program: list[Instruction], memory: list[int], rng: np.random.Generator, wait: int | None = None
+) -> tuple:
+    """Contents of the row, column and ladder buffers after `program`, as the golden machine keeps them; every read
+    waits `wait` cycles, or a random number."""
     dut = Loader(config)
     per_lanes, lane_bytes, chunk_bytes = config.chunks_per_lanes, config.lanes // 8, config.chunk // 8
     rows = np.full((config.rows, config.row_depth, config.planes, lane_bytes), 0xFF, np.uint8)
@@ -94,10 +98,12 @@ def run(config: Config, program: list[Instruction], memory: list[int], rng: np.r
         nonlocal filled
         queue = [encode(i) for i in program]
         gap, stall, lack = rng.choice([0.0, 0.3, 0.9]), rng.choice([0.0, 0.2, 0.6]), rng.choice([0.0, 0.5])
-        quiet, valid = 0, False
+        if wait is not None:
+            gap = lack = 0.0
+        quiet, valid, waited = 0, False, 0
         while quiet < 4:
             valid = bool(queue) and bool(valid or rng.random() >= gap)
-            grant = int(rng.random() >= stall)
+            grant = int(rng.random() >= stall if wait is None else waited == wait)
             ctx.set(dut.i.valid, valid)
             ctx.set(dut.i.payload, queue[0] if valid else int(rng.integers(1 << 32)))
             ctx.set(dut.grant, grant)
@@ -106,8 +112,7 @@ def run(config: Config, program: list[Instruction], memory: list[int], rng: np.r
             ready, take_freed, freed = ctx.get(dut.i.ready), ctx.get(dut.take_freed), ctx.get(dut.freed)
             assert not take_freed or freed
             if valid and ready:
-                wait = program[len(program) - len(queue)].wait
-                assert take_freed == wait
+                assert take_freed == program[len(program) - len(queue)].wait
                 queue.pop(0)
                 valid = False
             else:
@@ -130,6 +135,7 @@ def run(config: Config, program: list[Instruction], memory: list[int], rng: np.r
                 if ctx.get(dut.ladder_enable) >> k & 1:
                     ladders[ctx.get(dut.ladder_address), k] = data & 0xFFFFFFFF
             read = ctx.get(dut.request) and grant
+            waited = waited + 1 if ctx.get(dut.request) and not grant else 0
             word = memory[ctx.get(dut.address)] if read else int.from_bytes(rng.bytes(config.mem_width // 8), "little")
             busy = ctx.get(dut.busy)
             await ctx.tick()
@@ -143,12 +149,7 @@ def run(config: Config, program: list[Instruction], memory: list[int], rng: np.r
     return rows, columns, ladders, filled
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("seed", range(3))
-def test_buffers(name: str, seed: int) -> None:
-    config = CONFIGS[name]
-    rng = np.random.default_rng(seed)
-    program = random_loads(config, rng, layers=3)
+def check(config: Config, program: list[Instruction], rng: np.random.Generator, wait: int | None = None) -> None:
     image = rng.integers(256, size=config.mem_depth * config.mem_width // 8, dtype=np.uint8)
     code = np.array([encode(i) for i in [*program, Instruction(op=Op.HALT)]], "<u4").view(np.uint8)
     image[-len(code) :] = code
@@ -157,8 +158,26 @@ def test_buffers(name: str, seed: int) -> None:
     assert machine.run((len(image) - len(code)) // 4) == 0
     size = config.mem_width // 8
     memory = [int.from_bytes(image[k : k + size].tobytes(), "little") for k in range(0, len(image), size)]
-    rows, columns, ladders, filled = run(config, program, memory, rng)
-    np.testing.assert_array_equal(rows, machine._rows[0], err_msg=f"row buffers, seed {seed}")
-    np.testing.assert_array_equal(columns, machine._columns, err_msg=f"column buffers, seed {seed}")
-    np.testing.assert_array_equal(ladders, machine._ladders, err_msg=f"ladder memory, seed {seed}")
-    assert filled == sum(i.signal for i in program), f"seed {seed}"
+    rows, columns, ladders, filled = run(config, program, memory, rng, wait)
+    np.testing.assert_array_equal(rows, machine._rows[0], err_msg="row buffers")
+    np.testing.assert_array_equal(columns, machine._columns, err_msg="column buffers")
+    np.testing.assert_array_equal(ladders, machine._ladders, err_msg="ladder memory")
+    assert filled == sum(i.signal for i in program), "filled tokens"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_buffers(name: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    check(CONFIGS[name], random_loads(CONFIGS[name], rng, layers=3), rng)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("wait", range(5))
+def test_the_last_step_waits_while_the_next_load_starts(name: str, wait: int) -> None:
+    """The next load may start while the last step still waits for its word, which must not go to the new base."""
+    config, rng = CONFIGS[name], np.random.default_rng(wait)
+    for _ in range(4):
+        registers = takewhile(lambda i: i.op is Op.SET, random_loads(config, rng, layers=1))
+        loads = (Instruction(op=Op.LOADA, rows=config.rows, base=base) for base in (config.row_depth // 2, 0))
+        check(config, [*registers, *loads], rng, wait)
