@@ -116,7 +116,8 @@ def _versions() -> dict[str, str]:
 
 def _options(board: Board) -> str:
     options = ", ".join(f"{name} = {value}" for name, value in board.overrides.items())
-    return f"{options or 'no options'}; {'block by block' if board.by_block else 'flattened'}"
+    synthesis = "block by block" if board.by_block else "flattened"
+    return f"{options or 'no options'}; placer {', else '.join(board.placers)}; {synthesis}"
 
 
 def measure_devices(

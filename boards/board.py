@@ -55,6 +55,8 @@ class Board:
     """Output of the core ("busy", "error") -> LED of the platform that shows it."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Options of the platform's tool flow."""
+    placers: tuple[str, ...] = ("static",)
+    """Placers of nextpnr: the next one is tried with a seed that does not route with the one before."""
     by_block: bool = False
     """Synthesize each distinct block once and flatten at the end: much faster for large arrays, as small for ECP5."""
     cells: Mapping[str, str] = field(default_factory=dict)

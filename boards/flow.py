@@ -6,7 +6,7 @@ Amaranth's platform prepares the files and the commands; they run here, because 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -94,8 +94,9 @@ def run_flow(
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
 
-    def one_seed(seed: int) -> SeedResult:
-        folder = work / f"seed{seed}"
+    def one_seed(seed: int, placers: Sequence[str]) -> SeedResult:
+        placer, *others = placers
+        folder = work / f"seed{seed}-{placer}"
         folder.mkdir()
         placed = folder / "top.tim"
         for path in (work / "top.json", *work.glob("top.[pl][cp]f")):
@@ -103,7 +104,7 @@ def run_flow(
         try:
             run_tool(
                 tools[1],
-                [*place, "--seed", str(seed)],
+                [*place, "--seed", str(seed), "--placer", placer],
                 directory=folder,
                 log=folder / "nextpnr.out",
                 # The static placer tries for ever to place what does not fit.
@@ -112,17 +113,17 @@ def run_flow(
         except ToolError as error:
             if excess := read_excess(placed, board.cells):
                 raise FlowError(f"the design does not fit {board.title}: {excess}") from error
-            if isinstance(error, StuckError):
-                return SeedResult(seed, {}, {}, failure=str(error))
-            raise FlowError(str(error)) from error
-        return read_seed(seed, folder / "report.json")
+            if not isinstance(error, StuckError):
+                raise FlowError(str(error)) from error
+            return one_seed(seed, others) if others else SeedResult(seed, {}, {}, placer, failure=str(error))
+        return read_seed(seed, folder / "report.json", placer)
 
     progress("place and route", 2, steps)
     # The first start of a WebAssembly tool compiles it into a cache, which several at once would write together.
     run_tool(tools[1], ["--version"], directory=work, log=work / "version.out")
     results: list[SeedResult] = []
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        futures = [pool.submit(one_seed, seed) for seed in range(1, seeds + 1)]
+        futures = [pool.submit(one_seed, seed, board.placers) for seed in range(1, seeds + 1)]
         try:
             for future in as_completed(futures):
                 results.append(future.result())
@@ -139,7 +140,7 @@ def run_flow(
         raise TimingError(_missed(board, report), report)
 
     progress("pack", steps - 1, steps)
-    best = work / f"seed{report.best.seed}"
+    best = work / f"seed{report.best.seed}-{report.best.placer}"
     run_tool(tools[2], pack, directory=best, log=best / "pack.out")
     shutil.copy(best / board.bitstream, work / board.bitstream)
     progress("done", steps, steps)

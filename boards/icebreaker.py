@@ -16,9 +16,11 @@ BOARD = Board(
     baud=1_000_000,  # 30 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red
     # The default router changes a net between two inputs of one carry cell without end where both inputs are that net.
-    # The static placer needs an eighth less wire than the default one on full devices.
+    # The static placer needs an eighth less wire than the default one on full devices; where the second router still
+    # swaps a few nets without end, another placement helps.
     # No -dsp: its pass (ice40_dsp) takes the clock off multipliers that the design instantiates (primitives/dsp.py).
-    overrides={"synth_opts": "-device u", "nextpnr_opts": "--placer static --router router2"},
+    overrides={"synth_opts": "-device u", "nextpnr_opts": "--router router2"},
+    placers=("static", "heap"),
     cells={
         "ICESTORM_LC": "logic cells",
         "ICESTORM_RAM": "block RAMs",

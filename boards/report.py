@@ -12,7 +12,7 @@ from ..golden.errors import DipoleError
 
 __all__ = ["ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed", "read_stuck"]
 
-_ROUNDS = 500
+_ROUNDS = 200
 """Rounds after which a router that has not ended never will; those that do take 20 to 50."""
 
 
@@ -40,6 +40,8 @@ class SeedResult:
     clocks: dict[str, ClockResult]
     cells: dict[str, tuple[int, int]]
     """Cell type -> used, available."""
+    placer: str = ""
+    """Placer with which it routed, or the last one tried."""
     failure: str = ""
     """Why nothing was routed; then there are no clocks and cells."""
 
@@ -81,6 +83,7 @@ class FlowReport:
         seeds = [
             {
                 "seed": seed.seed,
+                "placer": seed.placer,
                 "met": seed.met,
                 "failure": seed.failure,
                 "clocks": {name: asdict(clock) for name, clock in seed.clocks.items()},
@@ -90,8 +93,8 @@ class FlowReport:
         return {"fmax_mhz": self.fmax(), "utilisation": cells, "best_seed": self.best.seed, "seeds": seeds}
 
 
-def read_seed(seed: int, path: Path) -> SeedResult:
-    """nextpnr's `--report` file of one seed. Without a clock it is refused: then nothing was timed."""
+def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
+    """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed."""
     try:
         data = json.loads(path.read_text())
         clocks = {
@@ -107,7 +110,7 @@ def read_seed(seed: int, path: Path) -> SeedResult:
         raise ReportError(f"seed {seed}: nextpnr left no report that can be read ({error}); see its log") from error
     if not clocks:
         raise ReportError(f"seed {seed}: nextpnr timed no clock; the design has no registers")
-    return SeedResult(seed, clocks, cells)
+    return SeedResult(seed, clocks, cells, placer)
 
 
 def _plain(name: str) -> str:

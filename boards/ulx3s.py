@@ -23,7 +23,7 @@ def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, 
         lamps={"busy": 0, "error": 1},
         # Wide LUT multiplexers inflate popcounts on ECP5. The static placer needs a third less wire than the default
         # one for arrays of this size, and the second router ends within minutes where the first has most wires left.
-        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--placer static --router router2"},
+        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2"},
         by_block=True,
         cells={
             "TRELLIS_COMB": "LUT4",

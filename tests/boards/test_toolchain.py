@@ -8,8 +8,11 @@ import pytest
 
 from dipole.boards import load_board
 from dipole.boards.flash import FlashError, flash_board
+from dipole.boards.flow import run_flow
 from dipole.boards.report import FlowReport, ReportError, SeedResult, read_excess, read_seed, read_stuck
 from dipole.boards.toolchain import StuckError, ToolError, find_tool, run_tool
+from dipole.rtl.config import PRESETS
+from dipole.rtl.top import Top
 
 
 def script(path: Path, body: str) -> str:
@@ -57,16 +60,16 @@ def test_tool_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_router_that_gets_nowhere_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "top.tim"
-    lines = "".join(f"Info:     iter={k} wires=9 overused=2 overuse=2 archfail=NA\\n" for k in (1, 499, 500))
+    lines = "".join(f"Info:     iter={k} wires=9 overused=2 overuse=2 archfail=NA\\n" for k in (1, 199, 200))
     monkeypatch.setenv("NEXTPNR_ICE40", script(tmp_path / "router", f"printf '{lines}' > top.tim; exec sleep 60"))
-    with pytest.raises(StuckError, match="nextpnr-ice40 was stopped: 2 wires still have two nets after 500 rounds"):
+    with pytest.raises(StuckError, match="nextpnr-ice40 was stopped: 2 wires still have two nets after 200 rounds"):
         run_tool("nextpnr-ice40", [], directory=tmp_path, log=tmp_path / "out", stuck=lambda: read_stuck(log))
 
 
 def test_router_that_gets_on_is_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "top.tim"
     assert read_stuck(log) is None
-    log.write_text("Info: Routing..\nInfo:     iter=499 wires=9 overused=2 overuse=2 archfail=NA\n")
+    log.write_text("Info: Routing..\nInfo:     iter=199 wires=9 overused=2 overuse=2 archfail=NA\n")
     assert read_stuck(log) is None
 
 
@@ -76,6 +79,23 @@ def test_seed_that_did_not_route_is_no_best(tmp_path: Path) -> None:
     assert report.best is routed and not report.seeds[0].met
     assert report.fmax()["clk"]["min"] == 10.0
     assert report.to_dict()["seeds"][0]["failure"] == "stuck"
+
+
+def test_seed_that_does_not_route_is_placed_by_the_next_placer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(tmp_path / "report", {"clk": (40.0, 30.0)})
+    stuck = "Info:     iter=200 wires=9 overused=2 overuse=2 archfail=NA\\n"
+    nextpnr = f"""case "$*" in
+    *--version*) ;;
+    *--placer\\ static*) printf '{stuck}' > top.tim; exec sleep 60 ;;
+    *) cp {tmp_path / "report"} report.json ;;
+    esac"""
+    for tool, body in (("YOSYS", "echo {} > top.json"), ("NEXTPNR_ICE40", nextpnr), ("ICEPACK", "pwd > top.bin")):
+        monkeypatch.setenv(tool, script(tmp_path / tool, body))
+    core, work = Top(PRESETS["test_tiny"], clocks_per_bit=30), tmp_path / "work"
+    work.mkdir()
+    report = run_flow(load_board("icebreaker"), core, frequency=30e6, seeds=1, work=work, progress=lambda *_: None)
+    assert (report.best.placer, report.best.met) == ("heap", True)
+    assert (work / "top.bin").read_text().strip().endswith("seed1-heap")
 
 
 def write_report(path: Path, fmax: dict[str, tuple[float, float]]) -> Path:
