@@ -188,6 +188,8 @@ class Store(wiring.Component):
             self.ladder_read.eq(taking),
             self.ladder_address.eq(Cat(position[: exact_log2(groups)], channel_tile)),
         ]
+        latency = config.ladder_latency
+        valids = delay_line(m, taking, latency + 1, "valid")
         m.submodules.pool = pool = Pool(config)
         totals, codes = [], []
         for p in range(ladders):
@@ -202,7 +204,7 @@ class Store(wiring.Component):
             if config.corrections:
                 m.d.comb += [
                     ladder.channel.eq(self.ladder_address),
-                    self.late_read[p].eq(ladder.late_read),
+                    self.late_read[p].eq(ladder.late_read & valids[latency - 2]),
                     self.late_address[p].eq(ladder.late_address),
                     ladder.late_word.eq(self.late_word[p]),
                 ]
@@ -215,8 +217,6 @@ class Store(wiring.Component):
             flags.last.eq(last_of_row),
             flags.mode.eq(tile.mode),
         ]
-        latency = config.ladder_latency
-        valids = delay_line(m, taking, latency + 1, "valid")
         flag = delay_line(m, flags, latency + 1, "flags", reset_less=True)
         m.d.comb += [
             pool.valid.eq(valids[latency - 1] & ~raw),
