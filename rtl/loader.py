@@ -9,8 +9,9 @@ from amaranth.utils import exact_log2
 from ..golden.isa import LoadReg, Op
 from .config import Config
 from .isa import LOADA, LOADP, REGISTER
+from .placer import BufferWrite, Placer, step_layout
 
-__all__ = ["BufferWrite", "Loader"]
+__all__ = ["Loader"]
 
 
 class _Origin(Enum, shape=2):
@@ -24,18 +25,6 @@ class _Origin(Enum, shape=2):
     """VALID_ADDR."""
     CONSTANTS = 3
     """WGT."""
-
-
-class BufferWrite(wiring.Signature):
-    """Write port of a row buffer: `address` (word), `data` (lanes bits), `enable` (per plane and chunk)."""
-
-    def __init__(self, config: Config):
-        super().__init__(
-            {
-                "address": Out(range(config.row_depth)),
-                "enable": Out(config.planes * config.chunks_per_lanes),
-            }
-        )
 
 
 class Loader(wiring.Component):
@@ -102,7 +91,6 @@ class Loader(wiring.Component):
         parts = max(per_lanes, ladder_part)  # chunks of `wdata`
         depth_bits = len(self.address)
         address, pixels = config.chunk_address_bits, config.pixel_bits
-        targets = range(max(config.column_depth, config.ladder_depth))
 
         # --- registers: counts are kept as last index, WORDS as the way back over a plane -----------
         shapes = {
@@ -153,26 +141,8 @@ class Loader(wiring.Component):
                     with m.If(put):
                         m.d.sync += register.eq(value)
 
-        def flags(stage: str) -> data.View:
-            """What a step does to the buffers: it reads, its word is coming, it is written."""
-            return Signal(
-                data.StructLayout(
-                    {
-                        "act": 1,
-                        "weight": 1,
-                        "ladder": 1,
-                        "first": 1,
-                        "alone": 1,  # no load starts while it reads
-                        "taken": rows,
-                        "end": 1,  # of a plane, column, ladder
-                        "zero_pass": 1,
-                        "filled": 1,
-                    }
-                ),
-                name=stage,
-            )
-
-        reading, coming, writing = flags("reading"), flags("coming"), flags("writing")
+        # What a step does to the buffers: in the cycle in which it reads, and in which its word comes.
+        reading, coming = Signal(step_layout(config)), Signal(step_layout(config))
 
         # --- units and pixels of a kernel row, one step ahead of the loops around them -----------------
         kind = Signal(data.StructLayout({"act": 1, "weight": 1, "ladder": 1}), reset_less=True)
@@ -224,7 +194,7 @@ class Loader(wiring.Component):
 
         # --- kernel rows and planes: the step that reads in the next cycle ----------------------------
         signal, first = Signal(reset_less=True), Signal(reset_less=True)
-        base = Signal(range(max(config.row_depth, len(targets))), reset_less=True)
+        base = Signal(range(max(config.row_depth, config.column_depth, config.ladder_depth)), reset_less=True)
         # Kernel rows, columns, channels.
         ky = Signal(range(max(1 << pixels, config.columns, config.ladder_depth)), reset_less=True)
         ky_end = Signal(len(ky), reset_less=True)
@@ -381,49 +351,20 @@ class Loader(wiring.Component):
             chunk = Mux(constant, at[0].replicate(config.chunk), memory_chunks[at[:chunk_shift]])
             m.d.sync += self.wdata.word_select(p, config.chunk).eq(chunk)
 
-        # --- the write: where each buffer stands ------------------------------------------------------
-        m.d.sync += [writing.eq(coming), self.filled.eq(coming.filled)]
-        subplane, subplanes, back = Signal(planes, init=1), Signal(planes), Signal()
-        if planes > 1:
-            m.d.comb += [
-                back.eq(writing.act & writing.end & ~subplane[-1]),
-                subplanes.eq(subplane | Mux(writing.zero_pass, Cat(subplane[:v].any() for v in range(planes)), 0)),
-            ]
-            with m.If(writing.act & writing.end):
-                m.d.sync += subplane.eq(subplane.rotate_left(1))
-            with m.If(reading.first):
-                m.d.sync += subplane.eq(1)
-        else:
-            m.d.comb += subplanes.eq(1)
-        jump = Signal(exact_log2(config.row_depth))
-        m.d.comb += jump.eq(Mux(coming.first, base, 0) | Mux(back, reg[LoadReg.WORDS], 0))
-        for r, port in enumerate(self.row):
-            place = Signal(lane_shift + len(jump), name=f"place{r}", reset_less=True)
-            taken = writing.taken[r]
-            summand = Cat(unit_mask & taken.replicate(lane_shift), jump)
-            with m.If(reading.first):
-                m.d.sync += place.eq(0)
-            with m.Elif(coming.first | back | taken):
-                m.d.sync += place.eq((Cat(1, place) + Cat(taken, summand))[1:])
-            here = Cat(((p ^ place) & ~unit_mask)[:lane_shift] == 0 for p in range(per_lanes))
-            m.d.comb += [
-                port.address.eq(place >> lane_shift),
-                port.enable.eq(Cat(Mux(taken & subplanes[v], here, 0) for v in range(planes))),
-            ]
-        target = Signal(targets, reset_less=True)
-        column, word = Signal(config.columns, init=1), Signal(config.ladder_words, init=1)
-        with m.If(coming.first | (writing.weight & writing.end)):
-            m.d.sync += target.eq(base)
-        with m.Elif(writing.weight | writing.end):
-            m.d.sync += target.eq(target + 1)
-        with m.If(writing.weight & writing.end):
-            m.d.sync += column.eq(column.rotate_left(1))
-        with m.If(writing.ladder):
-            m.d.sync += word.eq(word.rotate_left(1))
+        # --- the write ------------------------------------------------------------------------------
+        m.submodules.placer = placer = Placer(config)
         m.d.comb += [
-            self.column_enable.eq(Mux(writing.weight, column, 0)),
-            self.column_address.eq(target),
-            self.ladder_enable.eq(Mux(writing.ladder, word, 0)),
-            self.ladder_address.eq(target),
+            placer.first.eq(reading.first),
+            placer.coming.eq(coming),
+            placer.base.eq(base),
+            placer.unit_mask.eq(unit_mask),
+            placer.words.eq(reg[LoadReg.WORDS]),
+            self.column_enable.eq(placer.column_enable),
+            self.column_address.eq(placer.column_address),
+            self.ladder_enable.eq(placer.ladder_enable),
+            self.ladder_address.eq(placer.ladder_address),
+            self.filled.eq(placer.filled),
         ]
+        for ours, theirs in zip(self.row, placer.row, strict=True):
+            m.d.comb += [ours.address.eq(theirs.address), ours.enable.eq(theirs.enable)]
         return m
