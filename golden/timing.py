@@ -56,7 +56,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     Raises ValueError where the device would stop with an error or never end (a wait that nothing satisfies).
     """
     ladder_latency, drain_latency, skew = config.ladder_latency, config.drain_latency, config.skew
-    groups_per_row = config.columns // config.ladders
+    stages, groups_per_row = config.stages, config.columns // config.ladders
     decoded: dict[int, Instruction] = {}
     needs: dict[tuple[int, ...], bytes] = {}
 
@@ -111,7 +111,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
             if reading:
                 load_writes = t + 1
                 if reading[2]:
-                    later.setdefault(t + 3, []).append(0)
+                    later.setdefault(t + 3 + stages, []).append(0)
             reading = None
             if load_index < len(load_steps) and not load_prime:
                 hinders, last = load_alone or load_index == 0, load_index + 1 == len(load_steps)
@@ -156,7 +156,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 exec_left -= 1
                 if exec_left == 0:
                     if exec_signal:
-                        later.setdefault(t + 1 + skew, []).append(1)
+                        later.setdefault(t + 1 + skew + stages, []).append(1)
                     if exec_drain:
                         draining = True
                         tile_ready_at = t + drain_latency + 1

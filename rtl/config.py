@@ -44,6 +44,8 @@ class Config:
     """Activation planes per cycle (W), 1, 2, 4 or 8."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
+    stages: int = 0
+    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array), 0..3."""
     chunk: int = 8
     """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most
     `lanes`."""
@@ -80,6 +82,7 @@ class Config:
             ("lanes", 8, 256, True),
             ("planes", 1, 8, True),
             ("hop", 1, 64, False),
+            ("stages", 0, 3, False),
             ("chunk", 8, min(self.lanes, 32), True),
             ("mem_width", 32, 256, True),
             ("mem_depth", 256, 1 << 20, True),
@@ -199,14 +202,16 @@ class Config:
     @property
     def drain_latency(self) -> int:
         """Last word of a tile issued by the execute engine to all its results standing in the drain registers:
-        buffer read, popcount, run accumulator, Horner register, drain register, and the skew."""
-        return 1 + self.pop_latency + 3 + self.skew
+        buffer read, popcount, run accumulator, Horner register, drain register, the skew, and `stages` in front of
+        and behind the buffers."""
+        return 1 + self.pop_latency + 3 + self.skew + 2 * self.stages
 
     @property
     def release_lead(self) -> int:
         """Cycles before the end of a tile's draining from which on the next tile's last word may be issued: buffer
-        read, the quickest popcount of any family (1), run accumulator, Horner register and drain register follow."""
-        return 5
+        read, the quickest popcount of any family (1), run accumulator, Horner register and drain register follow, and
+        `stages` in front of and behind the buffers."""
+        return 5 + 2 * self.stages
 
     @property
     def ladder_latency(self) -> int:
@@ -217,9 +222,12 @@ class Config:
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of all fields but the name: what a program and a device must agree on."""
+        """CRC-32 of all fields but the name, and but `stages` where it is 0: what a program and a device must agree
+        on."""
         fields = dataclasses.asdict(self)
         del fields["name"]
+        if not self.stages:
+            del fields["stages"]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
     def to_json(self) -> str:

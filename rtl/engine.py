@@ -76,6 +76,7 @@ class Engine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        stages = config.stages
         begin, failed, stop = Signal(), Signal(), Signal()
         reset = ResetInserter(stop | self.abort)
         m.d.comb += begin.eq(self.start & ~self.busy)
@@ -100,59 +101,74 @@ class Engine(wiring.Component):
             return count != 0
 
         # The last rows and columns read their buffers `skew` cycles after the first ones.
-        freed = delay_line(m, execute.freed, config.skew, "freed")[-1]
+        freed = delay_line(m, execute.freed, config.skew + stages, "freed")[-1]
+        filled = delay_line(m, loader.filled, stages, "filled")
+        with m.If(begin):
+            m.d.sync += [tap.eq(0) for tap in filled[1:]]
         m.d.comb += [
-            execute.filled.eq(token("filled", loader.filled, execute.take_filled)),
+            execute.filled.eq(token("filled", filled[-1], execute.take_filled)),
             loader.freed.eq(token("freed", freed, loader.take_freed)),
             loader.done.eq(token("done", store.done, loader.take_done)),
         ]
 
         # --- array, buffers, drain -----------------------------------------------------------------
-        a_addresses = delay_line(m, Cat(execute.read, execute.a_address), config.skew, "a_address", reset_less=True)
+        a_addresses = delay_line(
+            m, Cat(execute.read, execute.a_address), config.skew + stages, "a_address", reset_less=True
+        )[stages:]
         # Weights that meet sums of pairs are read a cycle later; that is still before the loader can write there.
         w_lag = int(uses_pairs(config, self.family or family_of(platform)))
         w_addresses = delay_line(
-            m, Cat(execute.read, execute.w_address), config.skew + w_lag, "w_address", reset_less=True
-        )
+            m, Cat(execute.read, execute.w_address), config.skew + w_lag + stages, "w_address", reset_less=True
+        )[stages:]
         # Operands enter the buffers in the form that the PEs of the family take.
         lane_word = Signal(config.lanes)
         m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
+
+        def later(value, name: str, *, reset_less: bool = True):
+            return delay_line(m, value, stages, name, reset_less=reset_less)[-1]
+
+        lane_word = later(lane_word, "lane_word")
+        column_enable = later(loader.column_enable, "column_enable")
+        column_address = later(loader.column_address, "column_address")
+        ladder_enable = later(loader.ladder_enable, "ladder_enable")
+        ladder_address = later(loader.ladder_address, "ladder_address")
+        ladder_word = later(loader.wdata[:32], "ladder_word")
         for r in range(config.rows):
             m.submodules[f"row_buffer_{r}"] = buffer = BlockRam(
                 width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk
             )
             m.d.comb += [
                 Cat(buffer.read, buffer.read_address).eq(a_addresses[r // config.hop]),
-                buffer.write.eq(loader.row[r].enable),
-                buffer.write_address.eq(loader.row[r].address),
+                buffer.write.eq(later(loader.row[r].enable, f"row_enable_{r}")),
+                buffer.write_address.eq(later(loader.row[r].address, f"row_address_{r}")),
                 buffer.write_data.eq(lane_word.replicate(config.planes)),
-                array.a[r].eq(buffer.read_data),
+                array.a[r].eq(later(buffer.read_data, f"a{r}")),
             ]
         for c in range(config.columns):
             m.submodules[f"column_buffer_{c}"] = buffer = BlockRam(width=config.lanes, depth=config.column_depth)
             m.d.comb += [
                 Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop + w_lag]),
-                buffer.write.eq(loader.column_enable[c]),
-                buffer.write_address.eq(loader.column_address),
+                buffer.write.eq(column_enable[c]),
+                buffer.write_address.eq(column_address),
                 buffer.write_data.eq(lane_word),
-                array.w[c].eq(buffer.read_data),
+                array.w[c].eq(later(buffer.read_data, f"w{c}")),
             ]
         line_words = config.line_words
         m.submodules.ladder_memory = ladder_memory = BlockRam(
             width=config.ladders * 32 * line_words, depth=config.ladder_depth // config.ladders, granule=32
         )
-        lane = loader.ladder_address[: exact_log2(config.ladders)]
-        place = loader.ladder_address[exact_log2(config.ladders) :]
+        lane = ladder_address[: exact_log2(config.ladders)]
+        place = ladder_address[exact_log2(config.ladders) :]
         m.d.comb += [
             ladder_memory.read.eq(store.ladder_read),
             ladder_memory.read_address.eq(store.ladder_address),
-            ladder_memory.write.eq(loader.ladder_enable[:line_words] << (lane * line_words)),
+            ladder_memory.write.eq(ladder_enable[:line_words] << (lane * line_words)),
             ladder_memory.write_address.eq(place),
-            ladder_memory.write_data.eq(loader.wdata[:32].replicate(config.ladders * line_words)),
+            ladder_memory.write_data.eq(ladder_word.replicate(config.ladders * line_words)),
             store.ladder_data.eq(ladder_memory.read_data),
         ]
         if config.corrections:
-            late = loader.ladder_enable[line_words:]
+            late = ladder_enable[line_words:]
             late_word = Cat(Cat(late[word] for word in range(8) if word >> k & 1).any() for k in range(3))
             for p in range(config.ladders):
                 m.submodules[f"correction_memory_{p}"] = memory = BlockRam(
@@ -163,13 +179,17 @@ class Engine(wiring.Component):
                     memory.read_address.eq(store.late_address[p]),
                     memory.write.eq(late.any() & (lane == p)),
                     memory.write_address.eq(Cat(late_word, place)),
-                    memory.write_data.eq(loader.wdata[:32]),
+                    memory.write_data.eq(ladder_word),
                     store.late_word[p].eq(memory.read_data),
                 ]
+        control = delay_line(m, execute.control, 2 * stages, "control")
+        with m.If(stop | self.abort):
+            m.d.sync += [tap.eq(0) for tap in control[1:]]
+        sum_weight = delay_line(m, execute.sum_weight, 2 * stages, "sum_weight", reset_less=True)[-1]
         draining, tile_ready = Signal(), Signal()
         m.d.comb += [
-            array.control.eq(execute.control),
-            array.sum_weight.eq(execute.sum_weight),
+            array.control.eq(control[-1]),
+            array.sum_weight.eq(sum_weight),
             array.shift.eq(store.shift),
             array.shift_sum.eq(store.shift_sum),
             execute.drain_free.eq(~draining),

@@ -49,7 +49,12 @@ def check_programs(config: Config, seeds: range) -> None:
 ONE_ROW = dataclasses.replace(TINY, name="one_row", rows=1, columns=8, planes=4, sum_column=False, queue_depth=1)
 
 
-@pytest.mark.parametrize("config", [TINY, PRESETS["test_wide"], ONE_ROW], ids=lambda config: config.name)
+# Registers on the long ways, with skew and with several planes per cycle.
+STAGES = dataclasses.replace(TINY, name="stages", rows=3, hop=2, stages=1)
+DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2)
+
+
+@pytest.mark.parametrize("config", [TINY, PRESETS["test_wide"], ONE_ROW, STAGES, DEEP], ids=lambda config: config.name)
 def test_random_programs(config: Config) -> None:
     check_programs(config, range(12))
 
