@@ -47,6 +47,8 @@ class Board:
     """Clock of the design, Hz, unless the user gives another."""
     clock: str
     """Platform resource of the crystal."""
+    pll_pad: bool = True
+    """iCE40: the crystal is at the pad of a PLL."""
     baud: int
     """Bits per second of the UART; the USB bridge of the board must be able to make it."""
     serial_pins: tuple[str, ...] = ("rx", "tx")
@@ -108,7 +110,7 @@ class BoardTop(Elaboratable):
 
         crystal: Any = platform.request(self.board.clock, dir="-")
         reference = self.board.reference(platform)
-        m.submodules.pll = pll = Pll(crystal, reference=reference, frequency=self.frequency)
+        m.submodules.pll = pll = Pll(crystal, reference=reference, frequency=self.frequency, pad=self.board.pll_pad)
         # No constraint on pll.clk: nextpnr derives it from the crystal's and the divisors of the PLL.
 
         # `settle` is the same clock without reset: it counts before anything else runs.

@@ -89,7 +89,7 @@ def array(
 
 @bench.command()
 def device(
-    board: Annotated[str, typer.Argument(help="Board: icebreaker, ulx3s_25f, ulx3s_85f, ...")],
+    board: Annotated[str, typer.Argument(help="Board: hx8k_evn, icebreaker, ulx3s_25f or ulx3s_85f.")],
     config: Annotated[
         list[str] | None,
         typer.Option(help="Preset or configuration file (.json); may be repeated. Default: the board's."),

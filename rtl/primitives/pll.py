@@ -138,11 +138,13 @@ class Pll(wiring.Component):
     Parameters
     ----------
     pin : io.PortLike
-        Crystal input, not buffered. On iCE40 it must be a pin with a PLL (SB_PLL40_PAD).
+        Crystal input, not buffered.
     reference : float
         Frequency of the crystal, Hz.
     frequency : float
         Wanted frequency, Hz.
+    pad : bool
+        iCE40: the pin is the pad of a PLL (SB_PLL40_PAD), or any other input (SB_PLL40_CORE).
 
     Members
     -------
@@ -155,8 +157,9 @@ class Pll(wiring.Component):
     clk: Signal
     locked: Signal
 
-    def __init__(self, pin: io.PortLike, *, reference: float, frequency: float) -> None:
+    def __init__(self, pin: io.PortLike, *, reference: float, frequency: float, pad: bool = True) -> None:
         self.pin = pin
+        self.pad = pad
         self.reference = reference
         self.frequency = frequency
         super().__init__({"clk": Out(1), "locked": Out(1)})
@@ -187,15 +190,20 @@ class Pll(wiring.Component):
 
     def _ice40(self, m: Module) -> None:
         settings = Ice40PllSettings.solve(self.reference, self.frequency)
-        assert isinstance(self.pin, io.SingleEndedPort)
+        if self.pad:
+            assert isinstance(self.pin, io.SingleEndedPort)
+            crystal = {"i_PACKAGEPIN": self.pin.io}
+        else:
+            m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
+            crystal = {"i_REFERENCECLK": buffer.i}
         m.submodules.pll = Instance(
-            "SB_PLL40_PAD",
+            "SB_PLL40_PAD" if self.pad else "SB_PLL40_CORE",
             p_FEEDBACK_PATH="SIMPLE",
             p_DIVR=Const(settings.divr, 4),
             p_DIVF=Const(settings.divf, 7),
             p_DIVQ=Const(settings.divq, 3),
             p_FILTER_RANGE=Const(settings.filter_range, 3),
-            i_PACKAGEPIN=self.pin.io,
+            **crystal,
             i_RESETB=Const(1),
             i_BYPASS=Const(0),
             o_PLLOUTGLOBAL=self.clk,

@@ -21,7 +21,7 @@ def test_board_is_complete(name: str) -> None:
 
 
 def test_unknown_board() -> None:
-    with pytest.raises(BoardError, match="unknown board 'nix': give one of icebreaker, ulx3s_25f, ulx3s_85f"):
+    with pytest.raises(BoardError, match="unknown board 'nix': give one of hx8k_evn, icebreaker, ulx3s_25f, ulx3s_85f"):
         load_board("nix")
 
 
@@ -47,7 +47,7 @@ def test_prepared_files(name: str) -> None:
     top = BoardTop(board, Echo(), frequency=board.frequency)
     plan = platform.prepare(top, "top", emit_src=False, **board.overrides)
     netlist = str(plan.files["top.il"])
-    assert re.search(r"cell (\\SB_PLL40_PAD|\\EHXPLLL) ", netlist)
+    assert re.search(r"cell (\\SB_PLL40_PAD|\\SB_PLL40_CORE|\\EHXPLLL) ", netlist)
     constraints = str(plan.files.get("top.pcf") or plan.files.get("top.lpf"))
     for pin in ("rx", "tx", "clk"):
         assert pin in constraints

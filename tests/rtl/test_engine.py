@@ -114,13 +114,15 @@ def test_program_beyond_memory(simulator) -> None:
     check(TINY, simulator, 7)
 
 
-@pytest.mark.parametrize("at", [1, 50, 400, 1001])
-def test_abort_in_mid_run(at: int, simulator) -> None:
-    image, entry = random_program(TINY, np.random.default_rng(5))
-    simulator.load(image)
-    result = simulator.run(entry, abort_at=at)
-    assert result.error == 0 and result.elapsed <= at + 2
-    check(TINY, simulator, 7)
+@pytest.mark.parametrize("config", [TINY, DEEP], ids=lambda config: config.name)
+def test_abort_in_mid_run(config: Config) -> None:
+    image, entry = random_program(config, np.random.default_rng(5))
+    with open_simulator(config, engine="verilator") as simulator:
+        for at in (1, 50, *range(400, 420), 1001):
+            simulator.load(image)
+            result = simulator.run(entry, abort_at=at)
+            assert result.error == 0 and result.elapsed <= at + 2
+            check(config, simulator, 7)
 
 
 @pytest.mark.slow
