@@ -56,7 +56,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     Raises ValueError where the device would stop with an error or never end (a wait that nothing satisfies).
     """
     ladder_latency, drain_latency, skew = config.ladder_latency, config.drain_latency, config.skew
-    stages, groups_per_row = config.stages, config.columns // config.ladders
+    stages, lag, groups_per_row = config.stages, config.memory_lag, config.columns // config.ladders
     decoded: dict[int, Instruction] = {}
     needs: dict[tuple[int, ...], bytes] = {}
 
@@ -67,11 +67,12 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     load_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     exec_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     store_reg: dict[int, int] = dict.fromkeys(range(32), 0)
-    pc, fetch_state, word = entry, 0, Instruction(op=Op.HALT)  # 0 request, 1 word, 2 dispatch
+    # 0 request, 1 word (in the cycle of that name), 2 dispatch
+    pc, fetch_state, fetch_word_at, word = entry, 0, 0, Instruction(op=Op.HALT)
     counters = [0, 0]
     load_steps, load_index, load_signal, load_alone, load_prime = b"", 0, False, False, False
     reading: tuple[bool, bool, bool] | None = None  # the loader's step at main memory: needs it, hinders, signals
-    load_writes, load_put = -1, False
+    load_comes, load_put = -1, False
     exec_left, exec_drain, exec_signal, exec_set_at = 0, False, False, -2
     draining, tile_ready_at = False, -1
     store_until, store_release = -1, -1  # last cycle of the tile at work
@@ -100,7 +101,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         still = t - 1 > store_until and t - 1 > under_way_until and t > base_free_at
         store_busy = t <= store_until or not still
         load_idle = load_index == len(load_steps)
-        load_busy = not load_idle or reading is not None or t == load_writes
+        load_busy = not load_idle or reading is not None or t <= load_comes
         exec_busy = exec_left > 0
 
         # --- loader
@@ -109,9 +110,9 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         load_stalls = request and write
         if not load_stalls:
             if reading:
-                load_writes = t + 1
+                load_comes = t + 1 + lag
                 if reading[2]:
-                    later.setdefault(t + 3 + stages, []).append(0)
+                    later.setdefault(t + 3 + lag + stages, []).append(0)
             reading = None
             if load_index < len(load_steps) and not load_prime:
                 hinders, last = load_alone or load_index == 0, load_index + 1 == len(load_steps)
@@ -221,14 +222,15 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         push = -1
         if fetch_state == 0:
             if not (write or request):
-                fetch_state = 1
+                fetch_state, fetch_word_at = 1, t + 1 + lag
         elif fetch_state == 1:
-            raw_word = int(image[pc])
-            if raw_word not in decoded:
-                decoded[raw_word] = decode(raw_word)
-            word = decoded[raw_word]
-            pc += 1
-            fetch_state = 2
+            if t == fetch_word_at:
+                raw_word = int(image[pc])
+                if raw_word not in decoded:
+                    decoded[raw_word] = decode(raw_word)
+                word = decoded[raw_word]
+                pc += 1
+                fetch_state = 2
         else:
             op = word.op
             if op is Op.REPEAT:
@@ -245,7 +247,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 target = _ENGINE_OF[op] if op not in (Op.SET, Op.ADD) else word.engine
                 if len(queues[target]) != depth:
                     push = target
-                    fetch_state = int(not (write or request))
+                    fetch_state, fetch_word_at = int(not (write or request)), t + 1 + lag
         if pop_load:
             queues[0].popleft()
         if pop_exec:

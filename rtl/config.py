@@ -45,7 +45,8 @@ class Config:
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
-    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array), 0..3."""
+    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array), 0..3; where
+    there are any, the ways from the engines to main memory and back get one, too."""
     chunk: int = 8
     """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most
     `lanes`."""
@@ -193,6 +194,11 @@ class Config:
             stages, operands = stages + 1, -(-operands // 4)
         pairs = 2 + (self.lanes.bit_length() - 2) // 2
         return max(pairs, stages + (2 if self.planes > 4 else 1))
+
+    @property
+    def memory_lag(self) -> int:
+        """Cycles that the registers on the ways to main memory and back add between a request and its word."""
+        return 2 if self.stages else 0
 
     @property
     def skew(self) -> int:

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.isa import Engine, Op
+from .array import delay_line
 from .config import Config
 from .isa import REGISTER, REPEAT
 from .primitives.adders import add_or_load
@@ -21,7 +22,7 @@ _OPERATIONS = {
 
 class Fetch(wiring.Component):
     """Two cycles per instruction: word, dispatch (more while the queue is full), in which the next word is requested
-    (more while loader or store use the main memory port). REPEAT is dispatched in one cycle, with the request in the
+    (more while loader or store use the main memory port, and the `memory_lag`). REPEAT is dispatched in one cycle, with the request in the
     next one; HALT when `idle` says that queues and engines are empty.
 
     Members
@@ -29,7 +30,7 @@ class Fetch(wiring.Component):
     start : In(1), entry : In(20)
         Begin at that instruction.
     request : Out(1), grant : In(1), address : Out, rdata : In
-        Read of a main memory word.
+        Read of a main memory word; `rdata` comes 1 + memory_lag cycles after a cycle with request and grant.
     access : Out(1)
         Perhaps a request: at least in cycles with `request`, and early. What is read without it goes unused.
     o : Out(stream of 32) per engine
@@ -129,7 +130,7 @@ class Fetch(wiring.Component):
         ]
         m.d.sync += [
             waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | (leave & is_repeat)),
-            reading.eq(self.request & self.grant),
+            reading.eq(delay_line(m, self.request & self.grant, config.memory_lag, "granted")[-1]),
             dispatch.eq(reading | (dispatch & ~leave & ~halted)),
             self.running.eq(self.start | (self.running & ~halted)),
         ]

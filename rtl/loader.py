@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.isa import LoadReg, Op
+from .array import delay_line
 from .config import Config
 from .isa import LOADA, LOADP, REGISTER
 from .placer import BufferWrite, Placer, step_layout
@@ -34,8 +35,8 @@ class Loader(wiring.Component):
     is done. A load takes two cycles to start (more while it waits for a freed token) and one per step; the next
     instruction may start in the cycle in which the last step reads (a load: in which it gets its word), unless that
     step is also the first one or reads weights or ladders. A step that reads main memory waits while the store engine
-    writes. A step's data are written two cycles after it reads; `filled` pulses with the last write of a load that
-    signals.
+    writes. A step's data are written 2 + memory_lag cycles after it reads; `filled` pulses with the last write of a
+    load that signals.
 
     Members
     -------
@@ -43,7 +44,7 @@ class Loader(wiring.Component):
     freed, done : In(1); take_freed, take_done : Out(1)
     filled : Out(1)
     request : Out(1), grant : In(1), address : Out
-        Read of a main memory word; `rdata` comes one cycle after a cycle with request and grant.
+        Read of a main memory word; `rdata` comes 1 + memory_lag cycles after a cycle with request and grant.
     range_error : Out(1)
         The request lies outside main memory.
     row : Out(BufferWrite) per row
@@ -141,8 +142,15 @@ class Loader(wiring.Component):
                     with m.If(put):
                         m.d.sync += register.eq(value)
 
-        # What a step does to the buffers: in the cycle in which it reads, and in which its word comes.
-        reading, coming = Signal(step_layout(config)), Signal(step_layout(config))
+        # What a step does to the buffers: in the cycle in which it reads, in the next one, and when its word comes.
+        reading, read = Signal(step_layout(config)), Signal(step_layout(config))
+        m.d.sync += read.eq(Mux(advance, reading, 0))
+        under_way = delay_line(m, read, config.memory_lag, "read")
+        coming = under_way[-1]
+
+        def with_word(value, name: str):
+            """`value`, which goes with `reading` or `read`, as late as the word is."""
+            return delay_line(m, value, config.memory_lag, name, reset_less=True)[-1]
 
         # --- units and pixels of a kernel row, one step ahead of the loops around them -----------------
         kind = Signal(data.StructLayout({"act": 1, "weight": 1, "ladder": 1}), reset_less=True)
@@ -273,7 +281,7 @@ class Loader(wiring.Component):
         m.d.sync += row_read.eq(step & row_start & ~filler)
         with m.If(row_read):
             m.d.sync += row_address.eq(chunk_address)
-        with m.If(coming.weight | coming.ladder):
+        with m.If(read.weight | read.ladder):
             m.d.sync += reg[LoadReg.WGT].eq(chunk_address)
 
         # --- the load at the head of the queue ---------------------------------------------------------
@@ -334,12 +342,13 @@ class Loader(wiring.Component):
             self.range_error.eq(need & (chunk_address[chunk_shift + depth_bits :] != 0)),
             idle.eq(~(prime | run | reading.alone)),
         ]
-        m.d.sync += self.busy.eq(start | prime | run | reading.act | reading.weight | reading.ladder)
+        steps = [reading, *under_way[:-1]]
+        m.d.sync += self.busy.eq(start | prime | run | Cat(s.act | s.weight | s.ladder for s in steps).any())
 
         # --- the word comes: chunk p of the data is chunk `at` of the memory word, or a constant ------
-        m.d.sync += coming.eq(Mux(advance, reading, 0))
         constant = Signal(reset_less=True)
         m.d.sync += constant.eq(~need)
+        constant = with_word(constant, "constant")
         mask = Signal(range(parts))
         m.d.comb += mask.eq(Mux(reading.weight, per_lanes - 1, Mux(reading.ladder, ladder_part - 1, unit_mask)))
         memory_chunks = Array(self.rdata.word_select(k, config.chunk) for k in range(config.chunks_per_word))
@@ -348,15 +357,16 @@ class Loader(wiring.Component):
             place = chunk_address[:chunk_shift]
             place = place ^ ((place ^ p) & mask)
             m.d.sync += at.eq(Mux(need, place, pad.replicate(len(at))))
+            at = with_word(at, f"at{p}")
             chunk = Mux(constant, at[0].replicate(config.chunk), memory_chunks[at[:chunk_shift]])
             m.d.sync += self.wdata.word_select(p, config.chunk).eq(chunk)
 
         # --- the write ------------------------------------------------------------------------------
         m.submodules.placer = placer = Placer(config)
         m.d.comb += [
-            placer.first.eq(reading.first),
+            placer.first.eq(with_word(reading.first, "first")),
             placer.coming.eq(coming),
-            placer.base.eq(base),
+            placer.base.eq(with_word(base, "base")),
             placer.unit_mask.eq(unit_mask),
             placer.words.eq(reg[LoadReg.WORDS]),
             self.column_enable.eq(placer.column_enable),

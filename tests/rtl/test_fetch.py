@@ -1,5 +1,7 @@
 """Fetch alone: every engine gets its instructions in the order of the program, loops unrolled."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
@@ -8,7 +10,9 @@ from dipole.golden.isa import Engine, Instruction, Op, encode
 from dipole.rtl.config import PRESETS
 from dipole.rtl.fetch import Fetch
 
-CONFIGS = [PRESETS["test_tiny"], PRESETS["test_wide"]]
+CONFIGS = [
+    PRESETS["test_tiny"], PRESETS["test_wide"], dataclasses.replace(PRESETS["test_wide"], name="stages", stages=1)
+]  # fmt: skip
 PLACES = {
     Op.SET: tuple(Engine), Op.ADD: (Engine.LOAD, Engine.STORE), Op.LOADA: (Engine.LOAD,), Op.LOADW: (Engine.LOAD,),
     Op.LOADP: (Engine.LOAD,), Op.AWAIT: (Engine.LOAD,), Op.EXEC: (Engine.EXEC,), Op.STORE: (Engine.STORE,),
@@ -59,13 +63,13 @@ def run(config, words: list[int], entry: int, rng: np.random.Generator, gaps: fl
         await ctx.tick()
         ctx.set(dut.start, 0)
         ctx.set(dut.entry, int(rng.integers(1 << 20)))
-        data = 0
+        words_coming = [0] * (config.memory_lag + 1)
         while ctx.get(dut.running) and seen["cycles"] < cycles:
             seen["cycles"] += 1
             grant, idle = rng.random() >= gaps, rng.random() >= gaps
             ctx.set(dut.grant, grant)
             ctx.set(dut.idle, idle)
-            ctx.set(dut.rdata, data)
+            ctx.set(dut.rdata, words_coming.pop(0))
             for port in dut.o:
                 ctx.set(port.ready, rng.random() >= gaps)
             for name in ("bad_opcode", "range_error"):
@@ -79,6 +83,7 @@ def run(config, words: list[int], entry: int, rng: np.random.Generator, gaps: fl
             if ctx.get(dut.request) and grant:
                 at = ctx.get(dut.address) * per_word
                 data = sum(word << 32 * k for k, word in enumerate(words[at : at + per_word]))
+            words_coming.append(data)
             seen["idle"] = idle
             await ctx.tick()
 
@@ -103,11 +108,12 @@ def test_random_loops(config, gaps: float, rng: np.random.Generator) -> None:
         assert seen["items"] == expected
 
 
-def test_two_cycles_per_instruction(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_two_cycles_and_the_lag_per_instruction(config, rng: np.random.Generator) -> None:
     body = [random_instruction(rng)[1] for _ in range(5)]
     words = [*body, encode(Instruction(op=Op.REPEAT, count=4, back=5)), encode(Instruction(op=Op.HALT))]
     # The first word and the one behind a REPEAT are asked for in a cycle of their own.
-    assert run(CONFIGS[0], words, 0, rng, 0)["cycles"] == 2 * (6 * 4 + 1) + 1 + 4
+    assert run(config, words, 0, rng, 0)["cycles"] == (2 + config.memory_lag) * (6 * 4 + 1) + 1 + 4
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ CONFIGS = {
     "one_row": dataclasses.replace(TINY, rows=1),
     "planes_4": dataclasses.replace(TINY, rows=3, planes=4, lanes=32, chunk=16, corrections=False),
     "one_chunk": dataclasses.replace(TINY, lanes=32, chunk=32, planes=8, mul_width=8, corrections=False),
+    "stages": dataclasses.replace(TINY, rows=3, stages=1),
+    "stages_planes": dataclasses.replace(PRESETS["test_wide"], stages=2),
     "long_word": dataclasses.replace(TINY, rows=5, lanes=64, mem_width=128, mem_depth=4096),
 }
 
@@ -101,6 +103,7 @@ def run(
         if wait is not None:
             gap = lack = 0.0
         quiet, valid, waited = 0, False, 0
+        words = [0] * config.memory_lag  # on their way from main memory
         while quiet < 4:
             valid = bool(queue) and bool(valid or rng.random() >= gap)
             grant = int(rng.random() >= stall if wait is None else waited == wait)
@@ -137,9 +140,10 @@ def run(
             read = ctx.get(dut.request) and grant
             waited = waited + 1 if ctx.get(dut.request) and not grant else 0
             word = memory[ctx.get(dut.address)] if read else int.from_bytes(rng.bytes(config.mem_width // 8), "little")
+            words.append(word)
             busy = ctx.get(dut.busy)
             await ctx.tick()
-            ctx.set(dut.rdata, word)
+            ctx.set(dut.rdata, words.pop(0))
             quiet = 0 if queue or busy else quiet + 1
 
     simulator = Simulator(dut)
