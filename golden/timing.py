@@ -7,6 +7,7 @@ has the table of cycles it implements. Cycle 0 is the cycle of `start`; the engi
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     """
     ladder_latency, drain_latency, skew = config.ladder_latency, config.drain_latency, config.skew
     stages, lag, groups_per_row = config.stages, config.memory_lag, config.columns // config.ladders
-    decoded: dict[int, Instruction] = {}
+    per_word = config.mem_width // 32
     needs: dict[tuple[int, ...], bytes] = {}
 
     queues: list[deque[Instruction]] = [deque(), deque(), deque()]
@@ -83,6 +84,11 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     exec_words: list[int] = []
     words_fed = 0
     last_progress = 0
+
+    @cache
+    def instruction_at(place: int) -> Instruction:
+        return decode(int(image[place]))
+
     t = -1
     while True:
         t += 1
@@ -219,18 +225,13 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                     store_reg[instruction.reg] = instruction.value
 
         # --- fetch; it sees the queue levels of the beginning of the cycle
-        push = -1
+        push, pushed = -1, word
         if fetch_state == 0:
             if not (write or request):
                 fetch_state, fetch_word_at = 1, t + 1 + lag
         elif fetch_state == 1:
             if t == fetch_word_at:
-                raw_word = int(image[pc])
-                if raw_word not in decoded:
-                    decoded[raw_word] = decode(raw_word)
-                word = decoded[raw_word]
-                pc += 1
-                fetch_state = 2
+                word, pc, fetch_state = instruction_at(pc), pc + 1, 2
         else:
             op = word.op
             if op is Op.REPEAT:
@@ -247,7 +248,10 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 target = _ENGINE_OF[op] if op not in (Op.SET, Op.ADD) else word.engine
                 if len(queues[target]) != depth:
                     push = target
-                    fetch_state, fetch_word_at = int(not (write or request)), t + 1 + lag
+                    if pc % per_word:
+                        word, pc = instruction_at(pc), pc + 1
+                    else:
+                        fetch_state, fetch_word_at = int(not (write or request)), t + 1 + lag
         if pop_load:
             queues[0].popleft()
         if pop_exec:
@@ -255,7 +259,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         if pop_store:
             queues[2].popleft()
         if push >= 0:
-            queues[push].append(word)
+            queues[push].append(pushed)
         if done_pulse:
             done += 1
         if push >= 0 or pop_load or pop_exec or pop_store:

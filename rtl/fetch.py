@@ -21,9 +21,10 @@ _OPERATIONS = {
 
 
 class Fetch(wiring.Component):
-    """Two cycles per instruction: word, dispatch (more while the queue is full), in which the next word is requested
-    (more while loader or store use the main memory port, and the `memory_lag`). REPEAT is dispatched in one cycle, with the request in the
-    next one; HALT when `idle` says that queues and engines are empty.
+    """An instruction at the start of a main memory word takes 2 + memory_lag cycles: word, dispatch (more while the
+    queue is full), in which the next word is requested (more while loader or store use the main memory port). Others
+    take one, dispatch, as they came with the one before. Behind a REPEAT main memory is read anew, and requested in
+    the next cycle. HALT is dispatched when `idle` says that queues and engines are empty.
 
     Members
     -------
@@ -65,12 +66,13 @@ class Fetch(wiring.Component):
         slots = exact_log2(config.mem_width // 32)
 
         pc = Signal(min(20, len(self.address) + slots + 1), reset_less=True)
-        word = Signal(32, reset_less=True)
+        slot = pc[:slots]
+        word, others = Signal(32, reset_less=True), Signal(config.mem_width - 32, reset_less=True)
         repeat, field = Signal(REPEAT), Signal(REGISTER)
         m.d.comb += [repeat.eq(word), field.eq(word), [port.payload.eq(word) for port in self.o]]
 
         # --- decode ------------------------------------------------------------------------------------
-        reading, dispatch = Signal(), Signal()
+        reading, dispatch, follow = Signal(), Signal(), Signal()
         is_register, is_repeat, is_halt = Signal(), Signal(), Signal()
         targets = Signal(len(Engine))
         opcode = Signal(4)
@@ -105,25 +107,29 @@ class Fetch(wiring.Component):
 
         # --- program counter ---------------------------------------------------------------------------
         # `back` counts from the REPEAT itself, pc stands behind it: pc - 1 - back = pc + ~back.
-        addend = Signal.like(pc)
+        addend, turns_back = Signal.like(pc), Signal()
+        m.d.comb += turns_back.eq(dispatch & (is_repeat if slots else 1))
         with m.If(~self.running):
             m.d.comb += addend.eq(self.entry)
-        with m.Elif(dispatch):
+        with m.Elif(turns_back):
             m.d.comb += addend.eq(Cat(~repeat.back, Const(-1, len(pc))))
-        with m.If(~self.running | reading | jump):
-            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~dispatch, self.running, name="pc"))
+        with m.If(~self.running | reading | follow | jump):
+            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~turns_back, self.running, name="pc"))
         m.d.comb += [
             self.address.eq(pc >> slots),
             self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
         ]
         with m.If(reading):
-            m.d.sync += word.eq(self.rdata.word_select(pc[:slots], 32))
+            m.d.sync += [word.eq(self.rdata.word_select(slot, 32)), others.eq(self.rdata[32:])]
+        with m.Elif(follow):
+            m.d.sync += word.eq(Cat(Const(0, 32), others).word_select(slot, 32))
 
         # --- request, word, dispatch -------------------------------------------------------------------
         leave, halted, waiting = Signal(), Signal(), Signal()
         m.d.comb += [
             # The next word is asked for while this one goes, but behind a REPEAT, which changes the program counter.
-            self.request.eq(waiting | (leave & ~is_repeat)),
+            follow.eq(leave & ~is_repeat & slot.any()),
+            self.request.eq(waiting | (leave & ~is_repeat & ~slot.any())),
             self.access.eq(waiting | dispatch),
             leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
             halted.eq(dispatch & is_halt & self.idle),
@@ -131,7 +137,7 @@ class Fetch(wiring.Component):
         m.d.sync += [
             waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | (leave & is_repeat)),
             reading.eq(delay_line(m, self.request & self.grant, config.memory_lag, "granted")[-1]),
-            dispatch.eq(reading | (dispatch & ~leave & ~halted)),
+            dispatch.eq(reading | follow | (dispatch & ~leave & ~halted)),
             self.running.eq(self.start | (self.running & ~halted)),
         ]
         return m
