@@ -2,10 +2,10 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 from amaranth.back import rtlil
@@ -56,11 +56,14 @@ class DeviceResult:
         board, c = load_board(self.board), self.config
         used = [f"{self.used[cell][0]} of {self.used[cell][1]} {name}"
                 for cell, name in board.cells.items() if cell in self.used]  # fmt: skip
-        fmax = [f"{mhz:.1f}" if mhz else "not routed" for mhz in self.fmax.values()]
+
+        def megahertz(clock: float) -> str:
+            return f"{clock:.1f}" if clock else "not routed"
+
         return (
             board.title, c.name, f"{c.rows} x {c.columns} x {c.lanes}, W = {c.planes}", ", ".join(used),
-            f"{self.wanted:g} MHz", ", ".join(fmax), f"{self.worst:.1f} MHz",
-            f"{median(self.fmax.values()):.1f} MHz", f"{self.gops:.1f}",
+            f"{self.wanted:g} MHz", ", ".join(map(megahertz, self.fmax.values())), megahertz(self.worst),
+            megahertz(median_low(self.fmax.values())), f"{self.gops:.1f}" if self.worst else "none",
         )  # fmt: skip
 
     def to_dict(self) -> dict:
@@ -121,23 +124,26 @@ def _options(board: Board) -> str:
 
 
 def measure_devices(
-    board_name: str,
-    configs: list[str],
+    builds: Sequence[str],
     *,
     frequency: float | None = None,
     seeds: int = 3,
     progress: Callable[[str, int, int], None],
 ) -> DevicesMeasured:
-    """Build configurations (names or files; none: the board's) for a board at `frequency` (MHz, None: the board's).
+    """Build each of `builds`, BOARD or BOARD=CONFIG (name or file; else the board's), at `frequency` (MHz, None: the
+    board's).
 
     A constraint that no seed meets is no error here: what was reached is the result.
     """
-    board = load_board(board_name)
     if not 1 <= seeds <= 16:
         raise DeviceError(f"seeds is {seeds}, must be in 1..16")
-    chosen = [load_config(name) for name in configs or [board.config]]
-    results = tuple(_measure(board, c, board.frequency if frequency is None else frequency * 1e6, seeds, progress)
-                    for c in chosen)  # fmt: skip
+    chosen = []
+    for build in builds:
+        name, _, config = build.partition("=")
+        board = load_board(name)
+        chosen.append((board, load_config(config or board.config)))
+    results = tuple(_measure(board, config, board.frequency if frequency is None else frequency * 1e6, seeds, progress)
+                    for board, config in chosen)  # fmt: skip
     return DevicesMeasured(results, seeds)
 
 

@@ -6,7 +6,7 @@ from .board import Board, BoardError
 
 __all__ = ["BOARDS", "Board", "BoardError", "load_board"]
 
-BOARDS: tuple[str, ...] = ("hx8k_evn", "icebreaker", "ulx3s_25f", "ulx3s_85f")
+BOARDS: tuple[str, ...] = ("hx8k_evn", "icebreaker", "ulx3s_25f", "ulx3s_45f", "ulx3s_85f")
 """Names of the boards; the file of the same name in this folder defines `BOARD`."""
 
 

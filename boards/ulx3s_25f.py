@@ -6,4 +6,4 @@ from .ulx3s import ulx3s
 
 __all__ = ["BOARD"]
 
-BOARD = ulx3s(size="25F", platform=ULX3S_25F_Platform, config="asic_small", frequency=50e6)
+BOARD = ulx3s(size="25F", platform=ULX3S_25F_Platform, config="ulx3s_25f", frequency=60e6)

@@ -89,11 +89,14 @@ def array(
 
 @bench.command()
 def device(
-    board: Annotated[str, typer.Argument(help="Board: hx8k_evn, icebreaker, ulx3s_25f or ulx3s_85f.")],
-    config: Annotated[
-        list[str] | None,
-        typer.Option(help="Preset or configuration file (.json); may be repeated. Default: the board's."),
-    ] = None,
+    builds: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BOARD[=CONFIG]...",
+            help="Boards: hx8k_evn, icebreaker, ulx3s_25f, ulx3s_45f, ulx3s_85f; each with its own configuration, or "
+            "with that preset or configuration file (.json).",
+        ),
+    ],
     frequency: Annotated[
         float | None, typer.Option(min=0.001, help="Constraint in MHz. Default: the board's clock.")
     ] = None,
@@ -106,7 +109,7 @@ def device(
     from .progress import stages
 
     with stages() as progress:
-        results = measure_devices(board, config or [], frequency=frequency, seeds=seeds, progress=progress)
+        results = measure_devices(builds, frequency=frequency, seeds=seeds, progress=progress)
     _show(COLUMNS, results.rows(), "Routed; 1 bMAC = 2 operations.", results.conditions())
     _write(output, results.to_dict())
     if document is not None:

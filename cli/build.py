@@ -9,7 +9,7 @@ __all__ = ["build"]
 
 
 def build(
-    board: Annotated[str, typer.Argument(help="Board: hx8k_evn, icebreaker, ulx3s_25f or ulx3s_85f.")],
+    board: Annotated[str, typer.Argument(help="Board: hx8k_evn, icebreaker, ulx3s_25f, ulx3s_45f or ulx3s_85f.")],
     config: Annotated[
         str | None, typer.Option(help="Configuration: a preset or a JSON file. Default: the board's.")
     ] = None,

@@ -9,7 +9,7 @@ __all__ = ["flash"]
 
 
 def flash(
-    board: Annotated[str, typer.Argument(help="Board: hx8k_evn, icebreaker, ulx3s_25f or ulx3s_85f.")],
+    board: Annotated[str, typer.Argument(help="Board: hx8k_evn, icebreaker, ulx3s_25f, ulx3s_45f or ulx3s_85f.")],
     bitstream: Annotated[
         Path | None, typer.Option(help="File to load. Default: what `dipole build BOARD` wrote into out/BOARD.")
     ] = None,

@@ -104,13 +104,15 @@ def test_device_figures_also_where_timing_is_missed(met: bool, monkeypatch: pyte
     file = tmp_path / "tiny.json"
     file.write_text(TINY.to_json())
     for _ in range(2):  # the second time from the cache
-        measured = measure_devices("icebreaker", [str(file)], frequency=48, seeds=2, progress=silent)
+        measured = measure_devices([f"icebreaker={file}"], frequency=48, seeds=2, progress=silent)
     (result,) = measured.results
     assert len(calls) == 1
     assert result.fmax == {"1": 30.0, "2": 25.5} and result.worst == 25.5
     assert result.gops == pytest.approx(2 * TINY.peak_bmac * 25.5 / 1000)
     assert "5000 of 5280 logic cells" in result.row()[3]
     measured.write_section(tmp_path / "performance.md")
+    unrouted = dataclasses.replace(result, fmax={"1": 0.0, "2": 30.0})
+    assert unrouted.row()[5:] == ("not routed, 30.0", "not routed", "not routed", "none")
     assert "bench device: begin" in (tmp_path / "performance.md").read_text()
 
 
@@ -121,7 +123,7 @@ def test_device_figures_also_where_timing_is_missed(met: bool, monkeypatch: pyte
      (["array", "--device", "none"], r"unknown device 'none': give up5k"),
      (["array", "--config", "none"], r"unknown configuration 'none'"),
      (["device", "none"], r"unknown board 'none'"),
-     (["device", "icebreaker", "--config", "none"], r"unknown configuration 'none'"),
+     (["device", "icebreaker=none"], r"unknown configuration 'none'"),
      (["device", "icebreaker", "--frequency", "0.5"], r"0\.5")],
 )  # fmt: skip
 def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,9 @@ def test_board_is_complete(name: str) -> None:
 
 
 def test_unknown_board() -> None:
-    with pytest.raises(BoardError, match="unknown board 'nix': give one of hx8k_evn, icebreaker, ulx3s_25f, ulx3s_85f"):
+    with pytest.raises(
+        BoardError, match="unknown board 'nix': give one of hx8k_evn, icebreaker, ulx3s_25f, ulx3s_45f, ulx3s_85f"
+    ):
         load_board("nix")
 
 
