@@ -6,4 +6,4 @@ from .ulx3s import ulx3s
 
 __all__ = ["BOARD"]
 
-BOARD = ulx3s(size="85F", platform=ULX3S_85F_Platform, config="ulx3s_85f", frequency=55e6)
+BOARD = ulx3s(size="85F", platform=ULX3S_85F_Platform, config="ulx3s_85f", frequency=60e6)

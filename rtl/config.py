@@ -365,7 +365,7 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s_85f",
-            rows=8,
+            rows=4,
             columns=16,
             lanes=64,
             hop=4,
