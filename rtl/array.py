@@ -1,25 +1,16 @@
 """The array: rows x columns PEs and the activation-sum column, operand forwarding, one control delay line."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
+from .delay import delay_line
 from .pe import PE, Control, pe_latency, uses_pairs
 from .popcount_pairs import pair_sums
 from .primitives.family import family_of
 
-__all__ = ["Array", "delay_line"]
-
-
-def delay_line(m: Module, source, length: int, name: str, *, reset_less: bool = False) -> list:
-    """`source` and its `length` delayed copies, one cycle apart."""
-    taps = [source]
-    for stage in range(length):
-        tap = Signal.like(source, name=f"{name}_{stage + 1}", reset_less=reset_less)
-        m.d.sync += tap.eq(taps[-1])
-        taps.append(tap)
-    return taps
+__all__ = ["Array"]
 
 
 class Array(wiring.Component):

@@ -45,8 +45,10 @@ class Config:
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
-    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array), 0..3; where
-    there are any, the ways from the engines to main memory and back get one, too."""
+    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array), 0..3."""
+    memory_lag: int = 0
+    """Registers on the way to main memory and back, 0..4: the first on the way there, the second on the way back, and
+    so on. A word comes 1 + memory_lag cycles after its access."""
     chunk: int = 8
     """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most
     `lanes`."""
@@ -84,6 +86,7 @@ class Config:
             ("planes", 1, 8, True),
             ("hop", 1, 64, False),
             ("stages", 0, 3, False),
+            ("memory_lag", 0, 4, False),
             ("chunk", 8, min(self.lanes, 32), True),
             ("mem_width", 32, 256, True),
             ("mem_depth", 256, 1 << 20, True),
@@ -196,11 +199,6 @@ class Config:
         return max(pairs, stages + (2 if self.planes > 4 else 1))
 
     @property
-    def memory_lag(self) -> int:
-        """Cycles that the registers on the ways to main memory and back add between a request and its word."""
-        return 2 if self.stages else 0
-
-    @property
     def skew(self) -> int:
         """Forwarding registers on the way to the last PE (the sum column of the last row, whether there or not)."""
         return (self.rows - 1) // self.hop + self.columns // self.hop
@@ -228,12 +226,13 @@ class Config:
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of all fields but the name, and but `stages` where it is 0: what a program and a device must agree
-        on."""
+        """CRC-32 of all fields but the name, and but those registers that are not there: what a program and a device
+        must agree on."""
         fields = dataclasses.asdict(self)
         del fields["name"]
-        if not self.stages:
-            del fields["stages"]
+        for field in ("stages", "memory_lag"):
+            if not fields[field]:
+                del fields[field]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
     def to_json(self) -> str:
@@ -335,6 +334,7 @@ PRESETS: dict[str, Config] = {
             lanes=64,
             hop=4,
             stages=1,
+            memory_lag=2,
             chunk=16,
             mem_width=64,
             mem_depth=4096,
@@ -353,6 +353,7 @@ PRESETS: dict[str, Config] = {
             lanes=64,
             hop=4,
             stages=1,
+            memory_lag=2,
             chunk=16,
             mem_width=64,
             mem_depth=8192,
@@ -370,6 +371,7 @@ PRESETS: dict[str, Config] = {
             lanes=64,
             hop=4,
             stages=1,
+            memory_lag=2,
             chunk=16,
             mem_width=64,
             mem_depth=16384,

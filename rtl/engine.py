@@ -6,8 +6,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.isa import Engine as Unit
-from .array import Array, delay_line
+from .array import Array
 from .config import Config
+from .delay import delay_line
 from .execute import Execute
 from .fetch import Fetch
 from .loader import Loader
@@ -207,25 +208,20 @@ class Engine(wiring.Component):
 
         # --- main memory port --------------------------------------------------------------------
         store_bits = exact_log2(config.granules_per_word)
-        address = Signal.like(self.mem.addr)
         with m.If(store.write):
-            m.d.comb += address.eq(store.address >> store_bits)
+            m.d.comb += self.mem.addr.eq(store.address >> store_bits)
         with m.Elif(loader.request):
-            m.d.comb += address.eq(loader.address)
+            m.d.comb += self.mem.addr.eq(loader.address)
         with m.Else():
-            m.d.comb += address.eq(fetch.address)
-        lag = config.memory_lag // 2
-        access = Cat(store.write | loader.request | fetch.access, Mux(store.write, store.we, 0))
-        rdata = delay_line(m, self.mem.rdata, lag, "rdata", reset_less=True)[-1]
+            m.d.comb += self.mem.addr.eq(fetch.address)
         m.d.comb += [
             loader.grant.eq(~store.write),
             fetch.grant.eq(~store.write & ~loader.request),
-            loader.rdata.eq(rdata),
-            fetch.rdata.eq(rdata),
-            Cat(self.mem.en, self.mem.we).eq(delay_line(m, access, lag, "access")[-1]),
-            Cat(self.mem.addr, self.mem.wdata).eq(
-                delay_line(m, Cat(address, store.wdata), lag, "word", reset_less=True)[-1]
-            ),
+            loader.rdata.eq(self.mem.rdata),
+            fetch.rdata.eq(self.mem.rdata),
+            self.mem.en.eq(store.write | loader.request | fetch.access),
+            self.mem.we.eq(Mux(store.write, store.we, 0)),
+            self.mem.wdata.eq(store.wdata),
         ]
 
         # --- run, stop, errors --------------------------------------------------------------------

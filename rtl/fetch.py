@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.isa import Engine, Op
-from .array import delay_line
 from .config import Config
+from .delay import delay_line
 from .isa import REGISTER, REPEAT
 from .primitives.adders import add_or_load
 

@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from ..golden.link import PROGRAM_VERSION, REPLY_SYNC, REQUEST_SYNC, Command, Result
 from .config import Config
 from .crc import Crc32
+from .delay import delay_line
 from .memory import MemorySignature
 
 __all__ = ["GAP_CYCLES", "Link"]
@@ -27,8 +28,9 @@ class Link(wiring.Component):
     Whatever goes wrong, `gap` cycles of silence bring the link back to waiting for a request.
 
     The link accesses memory only while `busy` is 0. It takes and gives up to one byte per cycle; a reply is offered
-    LATENCY cycles behind the last byte of its request, and pauses for a cycle in front of check sums and of each word.
-    LOAD_END takes one cycle per byte and one per word of the image. While it answers, the link does not take bytes.
+    LATENCY cycles behind the last byte of its request, and pauses for a cycle in front of check sums and for 1 +
+    memory_lag in front of each word. LOAD_END takes one cycle per byte and 1 + memory_lag per word of the image. While
+    it answers, the link does not take bytes.
 
     Parameters
     ----------
@@ -139,6 +141,7 @@ class Link(wiring.Component):
 
         # --- memory port -----------------------------------------------------------------------------
         write, fetch = Signal(), Signal()
+        fetched = delay_line(m, fetch, config.memory_lag, "fetched")[-1]
         m.d.sync += write.eq(0)
         with m.If(write | fetch):
             m.d.sync += address.eq(address + 1)
@@ -300,7 +303,11 @@ class Link(wiring.Component):
             with m.State("FETCH"):
                 m.d.comb += fetch.eq(1)
                 m.d.sync += final.eq(at_last)
-                m.next = "WORD"
+                m.next = "WAIT" if config.memory_lag else "WORD"
+
+            if config.memory_lag:
+                with m.State("WAIT"), m.If(fetched):
+                    m.next = "WORD"
 
             with m.State("WORD"):  # to the host, or past the check sum only
                 m.d.comb += [

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.isa import LoadReg, Op
-from .array import delay_line
 from .config import Config
+from .delay import delay_line
 from .isa import LOADA, LOADP, REGISTER
 from .placer import BufferWrite, Placer, step_layout
 

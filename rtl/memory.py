@@ -11,14 +11,15 @@ __all__ = ["MemorySignature"]
 class MemorySignature(wiring.Signature):
     """Main memory port, seen from the side that asks (engine, link, core).
 
-    A cycle with `en` = 1 is an access to word `addr`: with `we` = 0 a read, whose word is on `rdata` in the next
-    cycle and stays there until the next read; otherwise a write of the granules whose `we` bit is 1. `rdata` after a
-    write or before the first read is undefined. There is no flow control: a port accepts an access in every cycle.
+    A cycle with `en` = 1 is an access to word `addr`: with `we` = 0 a read, whose word is on `rdata` 1 + `memory_lag`
+    cycles later and stays there until that of the next access; otherwise a write of the granules whose `we` bit is 1,
+    behind which `rdata` is undefined, as it is before the first read. There is no flow control: a port accepts an
+    access in every cycle, and accesses take effect in their order.
 
     Parameters
     ----------
     config : Config
-        Sizes: `mem_depth` words of `mem_width` bits, `granules_per_word` write enables.
+        Sizes: `mem_depth` words of `mem_width` bits, `granules_per_word` write enables; `memory_lag`.
 
     Members
     -------
@@ -31,7 +32,7 @@ class MemorySignature(wiring.Signature):
     wdata : Out(mem_width)
         Word to write.
     rdata : In(mem_width)
-        Word read, one cycle after the access.
+        Word read.
     """
 
     def __init__(self, config: Config) -> None:

@@ -9,8 +9,8 @@ from amaranth.utils import exact_log2
 
 from ..golden.isa import Op, StoreReg
 from ..golden.isa import Pool as Mode
-from .array import delay_line
 from .config import Config
+from .delay import delay_line
 from .isa import REGISTER, STORE
 from .ladder import Ladder
 from .pool import Pool

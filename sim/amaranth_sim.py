@@ -1,6 +1,7 @@
 """The engine in Amaranth's own simulator: a few hundred cycles per second, no compilation, names as in the source."""
 
 import random
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -121,6 +122,7 @@ class AmaranthSimulator(Simulator):
         dut: Any = self._dut
         mem = dut.mem
         ctx.set(mem.rdata, self._random.getrandbits(self.config.mem_width))
+        coming: deque[int | None] = deque([None] * self.config.memory_lag)
         while True:
             ctx.set(dut.start, self._start is not None)
             ctx.set(dut.entry, self._start or 0)
@@ -136,8 +138,9 @@ class AmaranthSimulator(Simulator):
             if valid and self._trace:
                 self._drained.append((self._cycle, data))
             self._cycle += 1
-            if en:
-                ctx.set(mem.rdata, self._access(addr, we, wdata))
+            coming.append(self._access(addr, we, wdata) if en else None)
+            if (word := coming.popleft()) is not None:
+                ctx.set(mem.rdata, word)
 
     def _access(self, addr: int, we: int, wdata: int) -> int:
         """One cycle of the memory; returns the word read, or junk after a write."""

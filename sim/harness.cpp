@@ -1,6 +1,7 @@
 // Runs a Verilated engine together with its main memory; sim/verilator_sim.py calls it through ctypes.
 //
-// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, GRANULE, SUMS, ACC_WIDTH and, for waves, DIPOLE_WAVES.
+// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, MEM_LAG, GRANULE, SUMS, ACC_WIDTH and, for waves,
+// DIPOLE_WAVES.
 // Verilator writes the double underscore of a port name as ___05F, and __SYM__ before C names.
 // A cycle: outputs are settled and read; rising edge; memory answers, other inputs change; falling edge settles again.
 
@@ -52,28 +53,28 @@ struct Sim {
     std::vector<uint32_t> drained_words;
     std::vector<int64_t> drained_cycles;
     uint64_t junk;
+    // What becomes of rdata in the next cycles: a word, or nothing, per register on the ways to memory and back.
+    struct { bool valid; uint32_t words[WORDS]; } coming[MEM_LAG + 1] = {};
     int64_t cycle = 0;  // of the current run; 0 is the cycle with start = 1
     bool trace = false;
 #ifdef DIPOLE_WAVES
     std::unique_ptr<VerilatedVcdC> waves;
 #endif
 
-    void junk_rdata() {
-        uint32_t words[WORDS];
+    void junk_words(uint32_t* words) {
         for (unsigned i = 0; i < WORDS; ++i) {
             junk = junk * 6364136223846793005u + 1442695040888963407u;
             words[i] = static_cast<uint32_t>(junk >> 32);
         }
-        put(dut->mem___05Frdata, words);
     }
 
-    // One cycle of the memory, with the outputs of the cycle that ended.
-    void access(uint64_t addr, const uint32_t* we, const uint32_t* data) {
+    // One access, with the outputs of the cycle that ended; `rdata` is what it will give.
+    void access(uint64_t addr, const uint32_t* we, const uint32_t* data, uint32_t* rdata) {
         uint32_t* word = &memory[addr * WORDS];
         uint32_t any = 0;
         for (unsigned i = 0; i < WE_WORDS; ++i) any |= we[i];
         if (any == 0) {
-            put(dut->mem___05Frdata, word);
+            std::memcpy(rdata, word, sizeof(uint32_t) * WORDS);
             return;
         }
         for (unsigned g = 0; g < GRANULES; ++g) {
@@ -83,7 +84,7 @@ struct Sim {
                 word[bit / 32] = (word[bit / 32] & ~mask) | (data[bit / 32] & mask);
             }
         }
-        junk_rdata();
+        junk_words(rdata);
     }
 
     void record() {
@@ -118,7 +119,10 @@ struct Sim {
         dut->clk = 1;
         dut->eval();
         dump();
-        if (en) access(addr, we, data);
+        coming[MEM_LAG].valid = en;
+        if (en) access(addr, we, data, coming[MEM_LAG].words);
+        if (coming[0].valid) put(dut->mem___05Frdata, coming[0].words);
+        std::memmove(coming, coming + 1, sizeof(coming[0]) * MEM_LAG);
         dut->start = start;
         dut->__SYM__abort = abort;
         dut->clk = 0;
@@ -167,7 +171,9 @@ void* dipole_open(uint32_t seed, const char* waves) {
     sim->dut->start = 0;
     sim->dut->__SYM__abort = 0;
     sim->dut->entry = 0;
-    sim->junk_rdata();
+    uint32_t words[WORDS];
+    sim->junk_words(words);
+    put(sim->dut->mem___05Frdata, words);
     sim->reset();
     return sim;
 }

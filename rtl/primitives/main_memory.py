@@ -6,14 +6,16 @@ while not selected, contents undefined after configuration. No tool infers it wi
 
 from typing import Any
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..config import Config, ConfigError
+from ..delay import delay_line
 from ..memory import MemorySignature
+from .family import family_of
 
 __all__ = ["MainMemory"]
 
@@ -26,6 +28,9 @@ _SPRAM_GRANULE = 4
 
 class MainMemory(wiring.Component):
     """`mem_depth` words of `mem_width` bits, written by granules; contents undefined until written.
+
+    Of `memory_lag` registers the odd ones stand in front of the memory, the even ones behind it. On ECP5, where a large
+    memory takes block RAMs from all over the device, the last one in front is there once per granule of the word.
 
     This component is what an ASIC flow replaces by its SRAM macro.
 
@@ -42,37 +47,37 @@ class MainMemory(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.data: Memory | None = None
-        """The portable body's memory, for test benches to look into; None before elaboration and on a UP5K."""
         super().__init__({"bus": In(MemorySignature(config))})
 
     def elaborate(self, platform):
-        if getattr(platform, "device", None) == "iCE40UP5K":
-            return self._elaborate_spram()
-        return self._elaborate_portable()
-
-    def _elaborate_portable(self) -> Module:
         m = Module()
         config, bus = self.config, self.bus
-        # One access per cycle: a read and a write cannot collide, which `no_rw_check` tells synthesis.
-        attributes: Any = {"no_rw_check": 1}
-        m.submodules.data = self.data = data = Memory(
-            shape=config.mem_width, depth=config.mem_depth, init=[], attrs=attributes
-        )
-        write = data.write_port(granularity=config.granule)
-        read = data.read_port()
-        m.d.comb += [
-            write.addr.eq(bus.addr),
-            write.data.eq(bus.wdata),
-            write.en.eq(bus.we & bus.en.replicate(config.granules_per_word)),
-            read.addr.eq(bus.addr),
-            read.en.eq(bus.en & ~bus.we.any()),
-            bus.rdata.eq(read.data),
-        ]
+        behind = config.memory_lag // 2
+        in_front = config.memory_lag - behind
+        by_granule = family_of(platform) == "ecp5" and in_front > 1
+        late = delay_line(m, Cat(bus.en, bus.we), in_front - by_granule, "access")[-1]
+        word = delay_line(m, Cat(bus.addr, bus.wdata), in_front - by_granule, "word", reset_less=True)[-1]
+        en, we = late[0], late[1:]
+        address, data = word[: len(bus.addr)], word[len(bus.addr) :]
+        if getattr(platform, "device", None) == "iCE40UP5K":
+            rdata = self._spram(m, en, we, address, data)
+        elif by_granule:
+            rdata = Signal(config.mem_width)
+            for g in range(config.granules_per_word):
+                m.submodules[f"granule_{g}"] = part = _Granule(config)
+                m.d.comb += [
+                    Cat(part.addr, part.en, part.we).eq(Cat(address, en, we[g])),
+                    part.reads.eq(~we.any()),
+                    part.wdata.eq(data.word_select(g, config.granule)),
+                    rdata.word_select(g, config.granule).eq(part.rdata),
+                ]
+        else:
+            rdata = _ram(m, config.mem_width, config.mem_depth, en, we, ~we.any(), address, data)
+        m.d.comb += bus.rdata.eq(delay_line(m, rdata, behind, "rdata", reset_less=True)[-1])
         return m
 
-    def _elaborate_spram(self) -> Module:
-        config, bus = self.config, self.bus
+    def _spram(self, m: Module, en: Value, we: Value, addr: Value, wdata: Value) -> Value:
+        config = self.config
         columns = config.mem_width // _SPRAM_WIDTH
         banks = max(1, config.mem_depth // _SPRAM_DEPTH)
         if columns * banks > _SPRAM_COUNT:
@@ -80,13 +85,12 @@ class MainMemory(wiring.Component):
                 f"configuration {config.name!r}: mem_depth {config.mem_depth} x mem_width {config.mem_width} needs "
                 f"{columns * banks} SPRAM blocks, a UP5K has {_SPRAM_COUNT}: make mem_depth or mem_width smaller"
             )
-        m = Module()
         nibbles = Signal(config.mem_width // _SPRAM_GRANULE)
-        m.d.comb += nibbles.eq(Cat(bus.we[n * _SPRAM_GRANULE // config.granule] for n in range(len(nibbles))))
-        address = Signal(exact_log2(_SPRAM_DEPTH))
+        m.d.comb += nibbles.eq(Cat(we[n * _SPRAM_GRANULE // config.granule] for n in range(len(nibbles))))
+        address, rdata = Signal(exact_log2(_SPRAM_DEPTH)), Signal(config.mem_width)
         bank, bank_read = Signal(max(1, exact_log2(banks))), Signal(max(1, exact_log2(banks)))
-        m.d.comb += [address.eq(bus.addr), bank.eq(bus.addr >> len(address))]
-        with m.If(bus.en & ~bus.we.any()):
+        m.d.comb += [address.eq(addr), bank.eq(addr >> len(address))]
+        with m.If(en & ~we.any()):
             m.d.sync += bank_read.eq(bank)
         for b in range(banks):
             words = Signal(config.mem_width, name=f"rdata_{b}")
@@ -94,10 +98,10 @@ class MainMemory(wiring.Component):
                 m.submodules[f"spram_{b}_{c}"] = Instance(
                     "SB_SPRAM256KA",
                     i_ADDRESS=address,
-                    i_DATAIN=bus.wdata.word_select(c, _SPRAM_WIDTH),
+                    i_DATAIN=wdata.word_select(c, _SPRAM_WIDTH),
                     i_MASKWREN=nibbles.word_select(c, _SPRAM_WIDTH // _SPRAM_GRANULE),
-                    i_WREN=bus.we.any(),
-                    i_CHIPSELECT=bus.en & (bank == b),
+                    i_WREN=we.any(),
+                    i_CHIPSELECT=en & (bank == b),
                     i_CLOCK=ClockSignal(),
                     i_STANDBY=Const(0, 1),
                     i_SLEEP=Const(0, 1),
@@ -105,5 +109,48 @@ class MainMemory(wiring.Component):
                     o_DATAOUT=words.word_select(c, _SPRAM_WIDTH),
                 )
             with m.If(bank_read == b):
-                m.d.comb += bus.rdata.eq(words)
+                m.d.comb += rdata.eq(words)
+        return rdata
+
+
+def _ram(m: Module, width: int, depth: int, en: Value, we: Value, reads: Value, addr: Value, wdata: Value) -> Value:
+    """A RAM of one access per cycle, with a write enable per part of the width; returns the word read."""
+    # A read and a write cannot collide, which `no_rw_check` tells synthesis.
+    attributes: Any = {"no_rw_check": 1}
+    m.submodules.data = data = Memory(shape=width, depth=depth, init=[], attrs=attributes)
+    write, read = data.write_port(granularity=width // len(we)), data.read_port()
+    m.d.comb += [
+        write.addr.eq(addr),
+        write.data.eq(wdata),
+        write.en.eq(we & en.replicate(len(we))),
+        read.addr.eq(addr),
+        read.en.eq(en & reads),
+    ]
+    return read.data
+
+
+class _Granule(wiring.Component):
+    """The RAM of one granule of all words, behind a register of its own."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "addr": In(exact_log2(config.mem_depth)),
+                "en": In(1),
+                "we": In(1),
+                "reads": In(1),
+                "wdata": In(config.granule),
+                "rdata": Out(config.granule),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        late = delay_line(m, Cat(self.en, self.we, self.reads), 1, "access")[-1]
+        addr = delay_line(m, self.addr, 1, "addr", reset_less=True)[-1]
+        wdata = delay_line(m, self.wdata, 1, "wdata", reset_less=True)[-1]
+        m.d.comb += self.rdata.eq(
+            _ram(m, self.config.granule, self.config.mem_depth, late[0], late[1], late[2], addr, wdata)
+        )
         return m

@@ -20,8 +20,10 @@ GAP = 16
 _PERIOD = 1e-6
 
 
-def stub_config(mem_width: int = 32, mem_depth: int = 256, columns: int = 8) -> Config:
-    return Config(name="link", rows=1, columns=columns, lanes=8, mem_width=mem_width, mem_depth=mem_depth)
+def stub_config(mem_width: int = 32, mem_depth: int = 256, columns: int = 8, memory_lag: int = 0) -> Config:
+    return Config(
+        name="link", rows=1, columns=columns, lanes=8, mem_width=mem_width, mem_depth=mem_depth, memory_lag=memory_lag
+    )
 
 
 class StubEngine(wiring.Component):
@@ -66,7 +68,12 @@ class StubEngine(wiring.Component):
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += [mem.en.eq(1), mem.addr.eq(entry)]
-                m.next = "WORD"
+                m.d.sync += left.eq(self.config.memory_lag)
+                m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
+                    m.next = "WORD"
             with m.State("WORD"):
                 m.d.sync += [word.eq(mem.rdata), left.eq(mem.rdata[:4])]
                 m.next = "RUN"

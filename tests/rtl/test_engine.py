@@ -50,8 +50,8 @@ ONE_ROW = dataclasses.replace(TINY, name="one_row", rows=1, columns=8, planes=4,
 
 
 # Registers on the long ways, with skew and with several planes per cycle.
-STAGES = dataclasses.replace(TINY, name="stages", rows=3, hop=2, stages=1)
-DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2)
+STAGES = dataclasses.replace(TINY, name="stages", rows=3, hop=2, stages=1, memory_lag=1)
+DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_lag=3)
 
 
 @pytest.mark.parametrize("config", [TINY, PRESETS["test_wide"], ONE_ROW, STAGES, DEEP], ids=lambda config: config.name)

@@ -11,7 +11,7 @@ from dipole.rtl.config import PRESETS
 from dipole.rtl.fetch import Fetch
 
 CONFIGS = [
-    PRESETS["test_tiny"], PRESETS["test_wide"], dataclasses.replace(PRESETS["test_wide"], name="stages", stages=1)
+    PRESETS["test_tiny"], PRESETS["test_wide"], dataclasses.replace(PRESETS["test_wide"], name="lag", memory_lag=2)
 ]  # fmt: skip
 PLACES = {
     Op.SET: tuple(Engine), Op.ADD: (Engine.LOAD, Engine.STORE), Op.LOADA: (Engine.LOAD,), Op.LOADW: (Engine.LOAD,),

@@ -74,9 +74,9 @@ class Pair:
         return image
 
 
-@pytest.mark.parametrize("mem_width", [32, 64, 256])
-def test_memory(mem_width: int) -> None:
-    pair = Pair(stub_config(mem_width), seed=mem_width)
+@pytest.mark.parametrize(("mem_width", "memory_lag"), [(32, 0), (64, 0), (256, 0), (32, 1), (64, 4)])
+def test_memory(mem_width: int, memory_lag: int) -> None:
+    pair = Pair(stub_config(mem_width, memory_lag=memory_lag), seed=mem_width)
     data = pair.words(4)
     assert pair.ask(Command.WRITE, argument=3, last=6, data=data)[0].result == Result.OK
     assert pair.ask(Command.READ, argument=3, last=6)[1] == data
@@ -96,9 +96,9 @@ def test_addresses_go_around() -> None:
     assert data[12:] == pair.ask(Command.READ, last=2)[1]
 
 
-@pytest.mark.parametrize("mem_width", [32, 64, 128])
-def test_program(mem_width: int) -> None:
-    pair = Pair(stub_config(mem_width), seed=mem_width)
+@pytest.mark.parametrize(("mem_width", "memory_lag"), [(32, 0), (64, 0), (128, 0), (32, 3), (64, 1)])
+def test_program(mem_width: int, memory_lag: int) -> None:
+    pair = Pair(stub_config(mem_width, memory_lag=memory_lag), seed=mem_width)
     identity = pair.ask(Command.IDENTIFY)[0]
     assert identity.value == pair.config.hash32
     assert not (identity.busy or identity.program or identity.accepted or identity.runs or identity.link_errors)

@@ -19,8 +19,8 @@ CONFIGS = {
     "one_row": dataclasses.replace(TINY, rows=1),
     "planes_4": dataclasses.replace(TINY, rows=3, planes=4, lanes=32, chunk=16, corrections=False),
     "one_chunk": dataclasses.replace(TINY, lanes=32, chunk=32, planes=8, mul_width=8, corrections=False),
-    "stages": dataclasses.replace(TINY, rows=3, stages=1),
-    "stages_planes": dataclasses.replace(PRESETS["test_wide"], stages=2),
+    "stages": dataclasses.replace(TINY, rows=3, stages=1, memory_lag=2),
+    "stages_planes": dataclasses.replace(PRESETS["test_wide"], stages=2, memory_lag=3),
     "long_word": dataclasses.replace(TINY, rows=5, lanes=64, mem_width=128, mem_depth=4096),
 }
 

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from amaranth.sim import Simulator
 from dipole.boards.toolchain import run_tool
 from dipole.rtl.config import PRESETS, Config, ConfigError
 from dipole.rtl.primitives import main_memory
+from dipole.rtl.primitives.family import FAMILIES
 from dipole.rtl.primitives.main_memory import MainMemory
 
 
@@ -58,7 +60,7 @@ class Spram(Elaboratable):
 
 
 def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int = 1500) -> None:
-    """Random accesses with gaps; `rdata` must hold until the next access."""
+    """Random accesses with gaps; `rdata` must come with the configuration's lag and hold until the next access."""
     pick = random.Random(seed)
     words: dict[int, int] = {}
     near = [0, 1, config.mem_depth - 1, config.mem_depth // 2, *(pick.randrange(config.mem_depth) for _ in range(12))]
@@ -68,6 +70,7 @@ def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int 
     async def bench(ctx) -> None:
         nonlocal checked
         expected: int | None = None
+        later: list[int | None] = [None] * config.memory_lag
         for address in near:  # nothing is defined before it is written
             word = words[address] = pick.getrandbits(config.mem_width)
             ctx.set(bus.en, 1)
@@ -76,9 +79,10 @@ def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int 
             ctx.set(bus.wdata, word)
             await ctx.tick()
         for _ in range(cycles):
-            if expected is not None:
+            later.append(expected)
+            if (now := later.pop(0)) is not None:
                 checked += 1
-                assert ctx.get(bus.rdata) == expected, f"seed {seed}"
+                assert ctx.get(bus.rdata) == now, f"seed {seed}"
             enable, address = pick.random() < 0.7, pick.choice(near)
             we = pick.getrandbits(config.granules_per_word) if pick.random() < 0.4 else 0
             wdata = pick.getrandbits(config.mem_width)
@@ -109,12 +113,19 @@ def test_portable(fields: dict[str, int]) -> None:
     exercise(sizes, MainMemory(sizes), None, seed=len(fields))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("lag", [1, 2, 3, 4])
+def test_lag(family: str, lag: int) -> None:
+    sizes = config(columns=8, mem_width=64, memory_lag=lag)
+    exercise(sizes, MainMemory(sizes), SimpleNamespace(family=family), seed=lag)
+
+
 @pytest.mark.parametrize(
     ("fields", "blocks"),
     [
         ({"mem_depth": 32768}, 4), ({"mem_depth": 16384}, 2), ({"mem_depth": 256}, 2),
         ({"mem_width": 64, "mem_depth": 16384}, 4), ({"mem_depth": 32768, "columns": 8}, 4),
-        ({"mem_depth": 32768, "columns": 16, "lanes": 16, "chunk": 16}, 4),
+        ({"mem_depth": 32768, "columns": 16, "lanes": 16, "chunk": 16}, 4), ({"mem_depth": 32768, "memory_lag": 1}, 4),
     ],
 )  # fmt: skip
 def test_spram(fields: dict[str, int], blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
