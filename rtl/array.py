@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .delay import delay_line
+from .edge import activation_edge, weight_edge
 from .pe import PE, Control, pe_latency, uses_pairs
-from .popcount_pairs import pair_sums
 from .primitives.family import family_of
 
 __all__ = ["Array"]
@@ -74,17 +74,22 @@ class Array(wiring.Component):
         ready = delay_line(m, controls[-1].drain, config.pop_latency - latency, "ready")[-1]
         # Sums of pairs take a cycle at the edge of a row; the weights come a cycle later by themselves.
         pairs = uses_pairs(config, family)
-        sum_weights = delay_line(m, self.sum_weight, config.skew + pairs, "sum_weight", reset_less=True)
-        operands = [pair_sums(m, self.a[r], config, f"row{r}") if pairs else self.a[r] for r in range(rows)]
-        a = [delay_line(m, operands[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
-        w = [delay_line(m, self.w[c], (rows - 1) // hop, f"w{c}", reset_less=True) for c in range(columns)]
+        a, w = [], []
+        for r in range(rows):
+            word = activation_edge(m, self.a[r], config, family, f"row{r}")
+            a.append(delay_line(m, word, columns // hop, f"a{r}", reset_less=True))
+        for c in range(columns):
+            word = weight_edge(m, self.w[c], config, family, f"column{c}")
+            w.append(delay_line(m, word, (rows - 1) // hop, f"w{c}", reset_less=True))
+        word = weight_edge(m, self.sum_weight.replicate(config.lanes), config, family, "sums")
+        sum_weights = delay_line(m, word, config.skew + pairs, "sum_weight", reset_less=True)
 
         pes = {}
         for r in range(rows):
             for c in range(columns + config.sum_column):
                 skew = r // hop + c // hop
                 m.submodules[f"pe_{r}_{c}"] = pes[r, c] = pe = PE(config, family)
-                weight = w[c][r // hop] if c < columns else sum_weights[skew + pairs].replicate(config.lanes)
+                weight = w[c][r // hop] if c < columns else sum_weights[skew + pairs]
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
                     pe.w.eq(weight),

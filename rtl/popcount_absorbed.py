@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .chains import pack
 from .config import Config
+from .delay import delay_line
 from .primitives.ecp5 import CarryChain
 
-__all__ = ["AbsorbedPopcount"]
+__all__ = ["AbsorbedPopcount", "stagger"]
 
 _HALVES = 26
 """Half cells of a chain: static timing sees a path through all of them."""
@@ -24,6 +25,15 @@ def _xnor(a, w):
     return ~(a ^ w)
 
 
+def stagger(m: Module, word: Value, config: Config, name: str) -> Signal:
+    """`word` with each lane as late as `AbsorbedPopcount` takes it."""
+    delays = AbsorbedPopcount.delays(config)
+    out = Signal(config.lanes, name=f"{name}_staggered")
+    late = delay_line(m, word, max(delays), f"{name}_late", reset_less=True)
+    m.d.comb += out.eq(Cat(late[delay][lane] for lane, delay in enumerate(delays)))
+    return out
+
+
 class AbsorbedPopcount(wiring.Component):
     """Popcount of the XNOR of two words, as `o + carry`, for one activation plane per cycle.
 
@@ -32,7 +42,9 @@ class AbsorbedPopcount(wiring.Component):
     of matches where level 2 inverts its operands. Level k adds two k-bit numbers and one more product. N - 1 =
     2**levels - 1 products fill the tree without a gap, the last one is left for the accumulator.
 
-    One word per cycle, no flow control; `LATENCY` cycles from operands to sum, one per level; no resets.
+    One word per cycle, no flow control; `LATENCY` cycles from operands to sum, one per level; no resets. The lanes of
+    the levels behind the first come so much later (`stagger`), which takes registers once per row and column instead of
+    in each PE.
 
     Parameters
     ----------
@@ -42,6 +54,7 @@ class AbsorbedPopcount(wiring.Component):
     Members
     -------
     a, w : In(lanes)
+        Lane k `delays(config)[k]` cycles later than lane 0.
     o : Out
         Sum of all products but the last, 0..lanes - 1.
     carry : Out(1)
@@ -63,6 +76,14 @@ class AbsorbedPopcount(wiring.Component):
     @staticmethod
     def latency(config: Config) -> int:
         return (config.lanes - 1).bit_length() - 1
+
+    @classmethod
+    def delays(cls, config: Config) -> list[int]:
+        """Cycles by which each lane's operands come later than those of lane 0: its level in the tree."""
+        levels = cls.latency(config)
+        counts = [3 * config.lanes // 4, *(config.lanes >> (level + 1) for level in range(2, levels + 1))]
+        delays = [level for level, count in enumerate(counts) for _ in range(count)]
+        return [*delays, levels - 1]
 
     def elaborate(self, platform):
         m = Module()
@@ -94,13 +115,11 @@ class AbsorbedPopcount(wiring.Component):
                 made.append([Signal(name=f"sum{level}_{k}_{bit}") for bit in range(level + 1)])
             sums += made
             numbers = registered(made)
-            # The lanes of the levels to come wait as they are: flip-flops are idle in the cells, LUTs are not.
-            if level == levels:
-                products = [~(a ^ w) for a, w in products]
-            products = registered(products)
+        (a, w), last = products[0], Signal(reset_less=True)
+        m.d.sync += last.eq(~(a ^ w))
         for number, members in enumerate(pack([level + 1 for level, _, _ in jobs], _HALVES - 1)):
             self._chain(m, platform, f"chain{number}", [(*jobs[k], sums[k]) for k in members])
-        m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(products[0])]
+        m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(last)]
         return m
 
     @staticmethod

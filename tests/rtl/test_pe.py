@@ -7,8 +7,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from dipole.rtl.config import Config
+from dipole.rtl.edge import activation_edge, weight_edge
 from dipole.rtl.pe import PE, pe_latency, uses_pairs
-from dipole.rtl.popcount_pairs import pair_sums
 from dipole.rtl.primitives.family import FAMILIES
 from dipole.rtl.recode import recode
 
@@ -66,8 +66,9 @@ def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_widt
     a, w = Signal(planes * lanes), Signal(lanes)
     operands = recode(a, config, family=family)
     weights = recode(w, config, family=family)
+    operands = activation_edge(m, operands, config, family, "row")
+    weights = weight_edge(m, weights, config, family, "column")
     if uses_pairs(config, family):
-        operands = pair_sums(m, operands, config, "row")
         m.d.sync += (later := Signal(lanes)).eq(weights)
         weights = later
     m.d.comb += [pe.a.eq(operands), pe.w.eq(weights)]

@@ -14,8 +14,8 @@ from amaranth.sim import Simulator
 
 from dipole.boards.toolchain import find_tool
 from dipole.rtl.config import Config
+from dipole.rtl.edge import activation_edge, weight_edge
 from dipole.rtl.pe import pe_latency, popcount_of, uses_pairs
-from dipole.rtl.popcount_pairs import pair_sums
 from dipole.rtl.primitives.family import FAMILIES, family_of
 from dipole.rtl.recode import parities, recode
 
@@ -46,8 +46,9 @@ def simulate(config: Config, family: str, words: list[tuple[int, int]]) -> list[
     a, w = Signal(config.lanes * config.planes), Signal(config.lanes)
     operands = recode(a, config, family=family)
     weights = recode(w, config, family=family)
+    operands = activation_edge(m, operands, config, family, "row")
+    weights = weight_edge(m, weights, config, family, "column")
     if uses_pairs(config, family):
-        operands = pair_sums(m, operands, config, "row")
         m.d.sync += (later := Signal(config.lanes)).eq(weights)
         weights = later
     m.d.comb += [dut.a.eq(operands), dut.w.eq(weights)]
