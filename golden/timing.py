@@ -56,7 +56,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
 
     Raises ValueError where the device would stop with an error or never end (a wait that nothing satisfies).
     """
-    ladder_latency, drain_latency, skew = config.ladder_latency, config.drain_latency, config.skew
+    drain_latency, drain_lag, skew = config.drain_latency, config.drain_lag, config.skew
+    ladder_latency = drain_lag + config.ladder_latency
     stages, lag, groups_per_row = config.stages, config.memory_lag, config.columns // config.ladders
     per_word = config.mem_width // 32
     needs: dict[tuple[int, ...], bytes] = {}
@@ -202,19 +203,19 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                     selects = config.columns if raw else groups_per_row
                     interval = config.columns if raw else max(groups_per_row, bits if emit else 0)
                     starts = [t + 1 + k * interval for k in range(instruction.rows)]
-                    drains += [s + 1 for s in starts]
+                    drains += [s + 1 + drain_lag for s in starts]
                     store_until = t + instruction.rows * interval
                     store_release = store_until - min(interval - 1, config.release_lead)
                     last_select = starts[-1] + selects - 1
                     under_way_until = last_select + ladder_latency + 1
                     if raw:
-                        writes.update(s + 1 + k for s in starts for k in range(selects))
+                        writes.update(s + 1 + drain_lag + k for s in starts for k in range(selects))
                     elif emit:
                         first = selects - 1 + ladder_latency + 2
                         writes.update(s + first + k for s in starts for k in range(bits))
                         under_way_until += bits
                     if emit:
-                        base_free_at = starts[0] + (1 if raw else selects - 1 + ladder_latency + 2)
+                        base_free_at = starts[0] + (1 + drain_lag if raw else selects - 1 + ladder_latency + 2)
             elif still:
                 pop_store = True
                 if op is Op.DONE:

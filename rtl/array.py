@@ -24,6 +24,7 @@ class Array(wiring.Component):
 
     The drain registers of all PEs are one chain, row by row: `shift` moves the results on by `ladders` columns, so that
     the first ones of row 0 are always the next ones to take. Those of the sum column move by a row with `shift_sum`.
+    They move `Config.shift_lag` cycles later.
 
     Where PEs take sums of pairs (`uses_pairs`), the weights come one cycle later than that.
 
@@ -68,6 +69,7 @@ class Array(wiring.Component):
         rows, columns, hop = config.rows, config.columns, config.hop
         family = self.family or family_of(platform)
         latency = pe_latency(config, family)
+        arrival = latency - int(config.stages > 0)  # of control at the PEs
 
         # `ready` comes at the time of the slowest family, so that programs take the same cycles on all.
         controls = delay_line(m, self.control, latency + 3 + config.skew, "control")
@@ -93,16 +95,17 @@ class Array(wiring.Component):
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
                     pe.w.eq(weight),
-                    pe.c_run.eq(controls[latency + skew]),
-                    pe.c_result.eq(controls[latency + skew + 1]),
-                    pe.c_drain.eq(controls[latency + skew + 2]),
+                    pe.c_run.eq(controls[arrival + skew]),
+                    pe.c_result.eq(controls[arrival + skew + 1]),
+                    pe.c_drain.eq(controls[arrival + skew + 2]),
                 ]
         results = [pes[r, c] for r in range(rows) for c in range(columns)]
         for shift, step, chain in (
             (self.shift, config.ladders, results),
             (self.shift_sum, 1, [pes[r, columns] for r in range(rows) if config.sum_column]),
         ):
-            m.d.comb += [pe.shift.eq(shift) for pe in chain]
+            late = delay_line(m, shift, config.stages, "shift")[-1]
+            m.d.comb += [pe.shift.eq(late) for pe in chain]
             m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, chain[step:], strict=False)]
         m.d.comb += [self.o.eq(Cat(pes[0, c].o for c in range(columns + config.sum_column))), self.ready.eq(ready)]
         return m

@@ -45,7 +45,8 @@ class Config:
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
-    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array), 0..3."""
+    """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array, store engine to
+    array and back), 0..3. Where there are any, PEs have registers of their own for control, and ladders are longer."""
     memory_lag: int = 0
     """Registers on the way to main memory and back, 0..4: the first on the way there, the second on the way back, and
     so on. A word comes 1 + memory_lag cycles after its access."""
@@ -211,16 +212,27 @@ class Config:
         return 1 + self.pop_latency + 3 + self.skew + 2 * self.stages
 
     @property
+    def shift_lag(self) -> int:
+        """Registers from the store engine to the drain chain: `stages`, and then one in each PE."""
+        return self.stages + 1 if self.stages else 0
+
+    @property
+    def drain_lag(self) -> int:
+        """Cycle in which the store engine moves the drain chain to the one in which it has the result in front."""
+        return self.shift_lag + self.stages
+
+    @property
     def release_lead(self) -> int:
         """Cycles before the end of a tile's draining from which on the next tile's last word may be issued: buffer
         read, the quickest popcount of any family (1), run accumulator, Horner register and drain register follow, and
-        `stages` in front of and behind the buffers."""
-        return 5 + 2 * self.stages
+        `stages` in front of and behind the buffers; but the drain chain moves `shift_lag` later."""
+        return 5 + 2 * self.stages - self.shift_lag
 
     @property
     def ladder_latency(self) -> int:
-        """Result taken from the drain chain to its code at the output of the ladder."""
-        return 9 if self.corrections else 7
+        """Result that comes from the drain chain to its code at the output of the ladder."""
+        deep = self.stages > 0  # one more for the product, and for the correction bit, which comes later, too
+        return 7 + deep + (2 + self.stages + deep if self.corrections else 0)
 
     # --- identity and files ----------------------------------------------------------------------
 

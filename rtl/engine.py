@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from ..golden.isa import Engine as Unit
 from .array import Array
+from .buffer import Buffer
 from .config import Config
 from .delay import delay_line
 from .execute import Execute
@@ -16,7 +17,6 @@ from .memory import MemorySignature
 from .pe import uses_pairs
 from .primitives.dsp import counter
 from .primitives.family import family_of
-from .primitives.ram import BlockRam
 from .queue import Queue
 from .recode import recode
 from .store import Store
@@ -124,56 +124,50 @@ class Engine(wiring.Component):
         # Operands enter the buffers in the form that the PEs of the family take.
         lane_word = Signal(config.lanes)
         m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
-
-        def later(value, name: str, *, reset_less: bool = True):
-            return delay_line(m, value, stages, name, reset_less=reset_less)[-1]
-
-        lane_word = later(lane_word, "lane_word")
-        column_enable = later(loader.column_enable, "column_enable")
-        column_address = later(loader.column_address, "column_address")
-        ladder_enable = later(loader.ladder_enable, "ladder_enable")
-        ladder_address = later(loader.ladder_address, "ladder_address")
-        ladder_word = later(loader.wdata[:32], "ladder_word")
         for r in range(config.rows):
-            m.submodules[f"row_buffer_{r}"] = buffer = BlockRam(
-                width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk
-            )
+            m.submodules[f"row_buffer_{r}"] = buffer = Buffer(
+                width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk, stages=stages,
+                copies=config.planes,
+            )  # fmt: skip
             m.d.comb += [
                 Cat(buffer.read, buffer.read_address).eq(a_addresses[r // config.hop]),
-                buffer.write.eq(later(loader.row[r].enable, f"row_enable_{r}")),
-                buffer.write_address.eq(later(loader.row[r].address, f"row_address_{r}")),
-                buffer.write_data.eq(lane_word.replicate(config.planes)),
-                array.a[r].eq(later(buffer.read_data, f"a{r}")),
+                buffer.write.eq(loader.row[r].enable),
+                buffer.write_address.eq(loader.row[r].address),
+                buffer.write_data.eq(lane_word),
+                array.a[r].eq(buffer.read_data),
             ]
         for c in range(config.columns):
-            m.submodules[f"column_buffer_{c}"] = buffer = BlockRam(width=config.lanes, depth=config.column_depth)
+            m.submodules[f"column_buffer_{c}"] = buffer = Buffer(
+                width=config.lanes, depth=config.column_depth, stages=stages
+            )
             m.d.comb += [
                 Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop + w_lag]),
-                buffer.write.eq(column_enable[c]),
-                buffer.write_address.eq(column_address),
+                buffer.write.eq(loader.column_enable[c]),
+                buffer.write_address.eq(loader.column_address),
                 buffer.write_data.eq(lane_word),
-                array.w[c].eq(later(buffer.read_data, f"w{c}")),
+                array.w[c].eq(buffer.read_data),
             ]
-        line_words = config.line_words
-        m.submodules.ladder_memory = ladder_memory = BlockRam(
-            width=config.ladders * 32 * line_words, depth=config.ladder_depth // config.ladders, granule=32
-        )
-        lane = ladder_address[: exact_log2(config.ladders)]
-        place = ladder_address[exact_log2(config.ladders) :]
+        line_words, ladder_enable, ladder_word = config.line_words, loader.ladder_enable, loader.wdata[:32]
+        m.submodules.ladder_memory = ladder_memory = Buffer(
+            width=config.ladders * 32 * line_words, depth=config.ladder_depth // config.ladders, granule=32,
+            stages=stages, copies=config.ladders * line_words,
+        )  # fmt: skip
+        lane = loader.ladder_address[: exact_log2(config.ladders)]
+        place = loader.ladder_address[exact_log2(config.ladders) :]
         m.d.comb += [
             ladder_memory.read.eq(store.ladder_read),
             ladder_memory.read_address.eq(store.ladder_address),
             ladder_memory.write.eq(ladder_enable[:line_words] << (lane * line_words)),
             ladder_memory.write_address.eq(place),
-            ladder_memory.write_data.eq(ladder_word.replicate(config.ladders * line_words)),
+            ladder_memory.write_data.eq(ladder_word),
             store.ladder_data.eq(ladder_memory.read_data),
         ]
         if config.corrections:
             late = ladder_enable[line_words:]
             late_word = Cat(Cat(late[word] for word in range(8) if word >> k & 1).any() for k in range(3))
             for p in range(config.ladders):
-                m.submodules[f"correction_memory_{p}"] = memory = BlockRam(
-                    width=32, depth=8 * config.ladder_depth // config.ladders
+                m.submodules[f"correction_memory_{p}"] = memory = Buffer(
+                    width=32, depth=8 * config.ladder_depth // config.ladders, stages=stages
                 )
                 m.d.comb += [
                     memory.read.eq(store.late_read[p]),
@@ -187,6 +181,7 @@ class Engine(wiring.Component):
         with m.If(stop | self.abort):
             m.d.sync += [tap.eq(0) for tap in control[1:]]
         sum_weight = delay_line(m, execute.sum_weight, 2 * stages, "sum_weight", reset_less=True)[-1]
+        drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
         draining, tile_ready = Signal(), Signal()
         m.d.comb += [
             array.control.eq(control[-1]),
@@ -195,9 +190,9 @@ class Engine(wiring.Component):
             array.shift_sum.eq(store.shift_sum),
             execute.drain_free.eq(~draining),
             store.tile_ready.eq(tile_ready),
-            store.drained.eq(array.o),
+            store.drained.eq(drained),
             self.drain_valid.eq(store.row_start),
-            self.drain_data.eq(array.o),
+            self.drain_data.eq(drained),
         ]
         m.d.sync += [
             draining.eq((draining | execute.commit) & ~store.release),

@@ -5,8 +5,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
+from .delay import delay_line
 from .primitives.adders import add_turned
-from .primitives.dsp import multiply_add, shift_right
+from .primitives.dsp import PRODUCT, multiply_add, shift_right
 
 __all__ = ["Ladder", "parameters_layout"]
 
@@ -34,7 +35,7 @@ class Ladder(wiring.Component):
     or with `double`
     2 nearer to the offset, has a smaller code) if bit k of the channel's correction bits is set.
     One result per cycle, `config.ladder_latency` cycles, no flow control, no reset. Parameters come one cycle after the
-    result, as block RAM delivers them.
+    result.
 
     Members
     -------
@@ -50,12 +51,12 @@ class Ladder(wiring.Component):
     code : Out(8)
     channel : In, late_read : Out(1), late_address : Out, late_word : In(32)
         With corrections: the place of the channel in the ladder memory, with `result`; reading of its correction
-        bits, 32 at
-        a time.
+        bits, 32 at a time, `LATE` cycles before the code comes; a word comes 1 + `stages` cycles later.
     """
 
     def __init__(self, config: Config):
         self.config = config
+        self.LATE = 2 + config.stages + (config.stages > 0)
         places = config.ladder_depth // config.ladders
         members = {
             "result": In(config.acc_width),
@@ -79,61 +80,52 @@ class Ladder(wiring.Component):
         m = Module()
         acc_width, mul_width = self.config.acc_width, self.config.mul_width
 
-        def stage(shape, name, value):
-            register = Signal(shape, name=name, reset_less=True)
-            m.d.sync += register.eq(value)
-            return register
+        deep, stages = self.config.stages > 0, self.config.stages
+
+        def after(cycles: int, name: str, value):
+            return delay_line(m, value, cycles, name, reset_less=True)[-1]
 
         # 1: add the sum column; the parameters come with the total.
-        m.d.comb += self.total.eq(stage(acc_width, "total1", self.result + self.sum))
-        zero = stage(1, "zero1", self.zero)
+        m.d.comb += self.total.eq(after(1, "total", self.result + self.sum))
+        zero = after(2, "zero", self.zero)
         parameters = self.parameters
         # 2: distance from the offset, which stands in memory such that the sum needs at most to be complemented.
         turned = add_turned(m, platform, self.total, parameters.offset, parameters.negate, name="turned")
-        distance = stage(signed(acc_width), "distance2", turned)
-        shift = stage(6, "shift2", parameters.shift)
-        zero = stage(1, "zero2", zero)
-        # 3, 4: multiply, add.
-        width = acc_width - 1 + mul_width
+        distance = Signal(signed(acc_width))
+        m.d.comb += distance.eq(after(1, "distance", turned))
+        # 3, 4 (deep: 5): multiply, add.
+        width, product = acc_width - 1 + mul_width, PRODUCT + deep
         scaled = multiply_add(
-            m, platform, distance[: acc_width - 1], parameters.multiplier, parameters.fraction, name="scaled4"
+            m, platform, distance[: acc_width - 1], parameters.multiplier, parameters.fraction, name="scaled", deep=deep
         )
-        below = stage(1, "below3", (distance < 0) | zero)
-        shift = stage(6, "shift3", shift)
-        below, shift = stage(1, "below4", below), stage(6, "shift4", shift)
-        if self.config.corrections:
-            # The first point of a code: what the shift drops is less than one step of the line.
-            step = stage(mul_width + 1, "step2", parameters.multiplier << parameters.double)
-            step = stage(mul_width + 1, "step4", stage(mul_width + 1, "step3", step))
-            dropped = stage(width + 1, "dropped5", scaled & ((1 << shift) - 1))
-            first = stage(1, "first6", dropped < stage(mul_width + 1, "step5", step))
-        else:
-            first = None
-        # 5, 6: shift in two steps, coarse by 8, fine by 0..7; what lies above the code saturates it.
+        below = after(product, "below", (distance < 0) | zero)
+        shift = after(1 + product, "shift", parameters.shift)
+        # The next two: shift, coarse by 8, fine by 0..7; what lies above the code saturates it.
         coarse, over = Signal(16), Signal()
         with m.Switch(shift[3:]):
             for coarse_shift in range(0, 64, 8):
                 with m.Case(coarse_shift // 8):
                     m.d.comb += coarse.eq(scaled[coarse_shift:])
                     m.d.comb += over.eq(scaled[coarse_shift + 16 :].any() if coarse_shift + 16 < width + 1 else 0)
-        over, below = stage(1, "over5", over), stage(1, "below5", below)
-        fine = shift_right(m, platform, coarse, shift[:3], name="fine6")
-        over, below = stage(1, "over6", over), stage(1, "below6", below)
-        # 7: clamp.
+        fine = shift_right(m, platform, coarse, shift[:3], name="fine")
+        over, below = after(2, "over", over), after(2, "below_fine", below)
+        # Clamp.
         top = Cat(self.bits > k for k in range(8))
         saturated = over | (fine[8:] != 0) | ((fine[:8] & ~top) != 0)
-        code = stage(8, "code7", Mux(below, 0, Mux(saturated, top, fine[:8])))
-        if first is None:
+        code = after(1, "code", Mux(below, 0, Mux(saturated, top, fine[:8])))
+        if not self.config.corrections:
             m.d.comb += self.code.eq(code)
             return m
 
-        # 8, 9: fetch the correction bit of this code, apply it.
-        taken_back = stage(1, "first7", first & ~saturated & ~below)
-        channel = self.channel
-        for k in range(1, 8):
-            channel = stage(len(self.channel), f"channel{k}", channel)
+        # The first point of a code: what the shift drops is less than one step of the line.
+        step = after(2 + product, "step", parameters.multiplier << parameters.double)
+        dropped = after(1, "dropped", (scaled & ((1 << shift) - 1))[: width + 1])
+        first = after(1, "first", dropped < step)
+        taken_back = after(1, "first_code", first & ~saturated & ~below)
+        # The last ones: fetch the correction bit of this code, choose it (deep: a cycle of its own), apply it.
+        channel = after(self.config.ladder_latency - self.LATE, "channel", self.channel)
         m.d.comb += [self.late_read.eq(taken_back), self.late_address.eq(Cat(code[5:], channel))]
-        code8, taken_back = stage(8, "code8", code), stage(1, "first8", taken_back)
-        late = self.late_word.bit_select(code8[:5], 1)
-        m.d.comb += self.code.eq(stage(8, "code9", code8 - (taken_back & late)))
+        code, taken_back = after(1 + stages, "code_late", code), after(1 + stages, "first_late", taken_back)
+        late = after(int(deep), "late", taken_back & self.late_word.bit_select(code[:5], 1))
+        m.d.comb += self.code.eq(after(1, "code_corrected", after(int(deep), "code_chosen", code) - late))
         return m

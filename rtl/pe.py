@@ -9,6 +9,7 @@ from .accumulator_ecp5 import Ecp5Accumulator
 from .accumulator_ice40 import Ice40Accumulator
 from .config import Config
 from .control import Control
+from .delay import delay_line
 from .popcount import Popcount
 from .popcount_absorbed import AbsorbedPopcount
 from .popcount_pairs import PairPopcount
@@ -51,6 +52,7 @@ class PE(wiring.Component):
     the array keeps one delay line for all PEs: `c_run` belongs to the popcount that leaves the tree in this cycle, that
     is `pe_latency` cycles after its operands, `c_result` comes one and `c_drain` two cycles later. The drain register
     holds the tile's result one cycle after `c_drain`; `shift` replaces it by the one behind it in the drain chain.
+    Where `Config.stages` is not 0, these four pass a register of the PE's own, so they come a cycle earlier than that.
     Nothing has a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word
     of the tile before.
 
@@ -98,18 +100,24 @@ class PE(wiring.Component):
         config = self.config
         m.submodules.popcount = popcount = popcount_of(config, self.family)
         m.submodules.accumulator = accumulator = ACCUMULATORS[self.family](config, popcount.o.shape())
+        c_run, c_result, c_drain, shift = (
+            delay_line(m, port, int(config.stages > 0), name)[-1]
+            for name, port in (
+                ("run", self.c_run), ("result", self.c_result), ("drain", self.c_drain), ("shift", self.shift)
+            )
+        )  # fmt: skip
         m.d.comb += [
             popcount.a.eq(self.a),
             popcount.w.eq(self.w),
             accumulator.pop.eq(popcount.o),
             accumulator.carry.eq(popcount.carry),
-            accumulator.c_run.eq(self.c_run),
-            accumulator.c_result.eq(self.c_result),
+            accumulator.c_run.eq(c_run),
+            accumulator.c_result.eq(c_result),
         ]
         drain = Signal(config.acc_width, reset_less=True)
-        with m.If(self.c_drain.drain):
+        with m.If(c_drain.drain):
             m.d.sync += drain.eq(accumulator.result)
-        with m.Elif(self.shift):
+        with m.Elif(shift):
             m.d.sync += drain.eq(self.behind)
         m.d.comb += self.o.eq(drain)
         return m

@@ -29,8 +29,8 @@ class Store(wiring.Component):
     starts when the tile stands in the drain registers and the STORE before it has begun to write, if it writes at all;
     it takes one cycle to start and `interval` cycles per row, where interval = max(columns / ladders, BITS if it writes
     planes), or columns when RAW. A row's `columns / ladders` groups of results are taken from the drain chain in its
-    first cycles. A row's planes are written from `ladder_latency + 2` cycles after its last group was taken, one per
-    cycle; a raw result in the cycle after it was taken.
+    first cycles, and come `drain_lag` cycles later. A row's planes are written from `ladder_latency + 2` cycles after
+    its last group has come, one per cycle; a raw result in the cycle after it has come.
 
     Members
     -------
@@ -44,11 +44,11 @@ class Store(wiring.Component):
     shift, shift_sum : Out(1)
         Move the drain chain on by `ladders` results, that of the sum column by a row.
     row_start : Out(1)
-        First cycle of a row: `drained` is a word of the drain trace.
+        The first group of a row comes: `drained` is a word of the drain trace.
     ladder_read : Out(1), ladder_address : Out, ladder_data : In
-        Parameters of `ladders` neighbouring channels.
+        Parameters of `ladders` neighbouring channels, 1 + `stages` cycles after `ladder_read`.
     late_read : Out(ladders), late_address : Out, late_word : In(32), one per ladder
-        Correction bits; see `Ladder`.
+        Correction bits, as late; see `Ladder`.
     done : Out(1)
         Pulses for DONE.
     write : Out(1), address : Out(granule_address_bits), we : Out, wdata : Out
@@ -150,7 +150,6 @@ class Store(wiring.Component):
         # `taking` and `shift` are registers, as the drain chain is all over the array.
         goes_on = taking & ~last_of_row
         m.d.sync += [
-            self.row_start.eq(next_row_start),
             taking.eq(next_row_start | goes_on),
             self.shift.eq(Mux(raw & (ladders > 1), goes_on & (within == ladders - 2), next_row_start | goes_on)),
         ]
@@ -181,43 +180,59 @@ class Store(wiring.Component):
 
         # --- ladders, then pool ------------------------------------------------------------------
         drained = [self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns + 1)]
-        sum_, masked = Signal(config.acc_width), Signal()
+        sum_ = drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width) if config.sum_column else 0
+        latency, lag = config.ladder_latency, config.drain_lag
+        # What goes with a group: as it is taken from the chain (`taken[0]`) and as it comes (`taken[lag]`).
+        group = Signal(
+            data.StructLayout(
+                {
+                    "flags": flag_layout, "masked": 1, "within": max(1, exact_log2(ladders)),
+                    "channel": len(self.ladder_address), "new_tile": 1,
+                }
+            )
+        )  # fmt: skip
         m.d.comb += [
-            sum_.eq(drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width) if config.sum_column else 0),
-            masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
-            self.ladder_read.eq(taking),
-            self.ladder_address.eq(Cat(position[: exact_log2(groups)], channel_tile)),
+            group.flags.tile.eq(first_row & (position == 0)),
+            group.flags.last.eq(last_of_row),
+            group.flags.mode.eq(tile.mode),
+            group.masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
+            group.within.eq(within),
+            group.channel.eq(Cat(position[: exact_log2(groups)], channel_tile)),
+            group.new_tile.eq(~running),
         ]
-        latency = config.ladder_latency
-        valids = delay_line(m, taking, latency + 1, "valid")
+        taken = delay_line(m, group, lag, "taken", reset_less=True)
+        takes = delay_line(m, taking, lag, "takes")
+        row_starts = delay_line(m, next_row_start, lag, "row_starts")
+        m.d.sync += self.row_start.eq(row_starts[lag])
+        ahead = lag - config.stages  # parameters come `stages` later than from a block RAM
+        m.d.comb += [
+            self.ladder_read.eq(takes[ahead]),
+            self.ladder_address.eq(taken[ahead].channel),
+        ]
+        valids = delay_line(m, takes[lag], latency + 1, "valid")
         m.submodules.pool = pool = Pool(config)
         totals, codes = [], []
+        raw_result = Array(drained[:ladders])[taken[lag].within]
         for p in range(ladders):
             m.submodules[f"ladder{p}"] = ladder = Ladder(config)
             m.d.comb += [
-                ladder.result.eq(drained[p] if p else Mux(raw, Array(drained[:ladders])[within], drained[0])),
+                ladder.result.eq(drained[p] if p else Mux(raw, raw_result, drained[0])),
                 ladder.sum.eq(sum_),
-                ladder.zero.eq(masked),
+                ladder.zero.eq(taken[lag].masked),
                 ladder.parameters.eq(self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]),
                 ladder.bits.eq(bits),
             ]
             if config.corrections:
                 m.d.comb += [
-                    ladder.channel.eq(self.ladder_address),
-                    self.late_read[p].eq(ladder.late_read & valids[latency - 2]),
+                    ladder.channel.eq(taken[lag].channel),
+                    self.late_read[p].eq(ladder.late_read & valids[latency - ladder.LATE]),
                     self.late_address[p].eq(ladder.late_address),
                     ladder.late_word.eq(self.late_word[p]),
                 ]
             totals.append(ladder.total)
             codes.append(ladder.code)
 
-        flags = Signal(flag_layout)
-        m.d.comb += [
-            flags.tile.eq(first_row & (position == 0)),
-            flags.last.eq(last_of_row),
-            flags.mode.eq(tile.mode),
-        ]
-        flag = delay_line(m, flags, latency + 1, "flags", reset_less=True)
+        flag = delay_line(m, taken[lag].flags, latency + 1, "flags", reset_less=True)
         m.d.comb += [
             pool.valid.eq(valids[latency - 1] & ~raw),
             pool.start.eq(flag[latency - 1].tile),
@@ -238,13 +253,13 @@ class Store(wiring.Component):
             m.d.sync += starts.eq((starts | coming.tile) & ~coming.last)
         m.d.sync += [
             gather.eq(emits),
-            row_event.eq(Mux(raw, next_row_start, emits & coming.last)),
-            new_tile.eq(Mux(raw, ~running, starts | coming.tile)),
+            row_event.eq(Mux(raw, row_starts[lag], emits & coming.last)),
+            new_tile.eq(Mux(raw, taken[lag].new_tile, starts | coming.tile)),
         ]
         with m.If(writing):
             m.d.sync += [write_plane.eq(write_plane + 1), *(low.eq(high) for low, high in pairwise(planes))]
         # Raw results are written in the cycle after they are taken. One register, as it decides who has main memory.
-        m.d.sync += writing.eq((raw & taking) | (gather & row_event) | (writing & ~raw & (write_plane != bits - 1)))
+        m.d.sync += writing.eq((raw & takes[lag]) | (gather & row_event) | (writing & ~raw & (write_plane != bits - 1)))
         with m.If(gather):
             for k, plane in enumerate(planes):
                 new = Cat(gathered[k], Cat(pool.o[8 * p + k] for p in range(ladders)))[ladders:]
@@ -290,7 +305,7 @@ class Store(wiring.Component):
                 ),
             ]
         m.d.comb += [
-            under_way.eq(running | Cat(valids[1:]).any() | writing | next_base_valid),
+            under_way.eq(running | Cat(takes[1:], valids[1:]).any() | writing | next_base_valid),
             self.busy.eq(running | ~still),
         ]
         m.d.sync += still.eq(~under_way)

@@ -9,8 +9,12 @@ from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 
-__all__ = ["counter", "multiply_add", "shift_right"]
+from ..delay import delay_line
 
+__all__ = ["PRODUCT", "counter", "multiply_add", "shift_right"]
+
+PRODUCT = 2
+"""Cycles of `multiply_add`; one more if it is deep."""
 _WIDTH = 16
 
 
@@ -42,8 +46,10 @@ _PRODUCT_PLUS_CD = {"TOPADDSUB_LOWERINPUT": 2, "TOPADDSUB_UPPERINPUT": 1, "BOTAD
                     "BOTADDSUB_UPPERINPUT": 1, **_SUM_32}  # fmt: skip
 
 
-def multiply_add(m: Module, platform: object, a: Value, b: Value, c: Value, *, name: str) -> Signal:
-    """a * b + c, two cycles after `a`; `b` and `c` come a cycle before `a`. One result per cycle.
+def multiply_add(m: Module, platform: object, a: Value, b: Value, c: Value, *, name: str, deep: bool = False) -> Signal:
+    """a * b + c, `PRODUCT` cycles after `a`; `b` and `c` come a cycle before `a`. One result per cycle.
+
+    `deep` takes a cycle more: products of 18 bits, as the multipliers of an ECP5 make them, two sums, and their sum.
 
     On a UP5K three SB_MAC16 for factors up to 32 x 16 bits: the lower half of a with b and c, the upper half, whose
     product the next cycle adds, and a register for the bits that are complete by then.
@@ -58,6 +64,18 @@ def multiply_add(m: Module, platform: object, a: Value, b: Value, c: Value, *, n
         )  # fmt: skip
         done = _mac(m, f"{name}_done", _REGISTERED, D=low[:_WIDTH], OLOADBOT=Const(1, 1))
         m.d.comb += o.eq(Cat(done[:_WIDTH], high))
+        return o
+    if deep:
+        factor = delay_line(m, b, 1, f"{name}_b", reset_less=True)[-1]
+        summand = delay_line(m, c, 2, f"{name}_c", reset_less=True)[-1]
+        sums: list[Value] = []
+        for i in range(0, len(a), 18):
+            total = Value.cast(0) if i else summand
+            for j in range(0, len(b), 18):
+                product = a[i : i + 18] * factor[j : j + 18]
+                total = total + (delay_line(m, product, 1, f"{name}_product{i}_{j}", reset_less=True)[-1] << j)
+            sums.append(delay_line(m, total, 1, f"{name}_sum{i}", reset_less=True)[-1] << i)
+        m.d.sync += o.eq(sum(sums[1:], sums[0]))
         return o
     factor = Signal(len(b), name=f"{name}_b", reset_less=True)
     product = Signal(len(a) + len(b), name=f"{name}_product", reset_less=True)

@@ -5,6 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .family import family_of
+
 __all__ = ["BlockRam"]
 
 
@@ -47,8 +49,9 @@ class BlockRam(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # `no_rw_check` tells synthesis that collisions do not matter; the assertion below is why that is sound.
-        # `ram_style` keeps small ones out of logic cells.
-        attributes = {"no_rw_check": 1, "ram_style": "block"}
+        # `ram_style` keeps small ones out of logic cells, but for those that are quicker in LUTs and take few of them.
+        small = family_of(platform) == "ecp5" and self.depth <= 32 and self.width <= 64
+        attributes = {"no_rw_check": 1, "ram_style": "distributed" if small else "block"}
         m.submodules.memory = memory = Memory(
             shape=self.width,
             depth=max(2, self.depth),

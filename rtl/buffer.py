@@ -1,0 +1,53 @@
+"""A block RAM far from who fills it and from who reads it: with registers of its own on both ways."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .delay import delay_line
+from .primitives.ram import BlockRam
+
+__all__ = ["Buffer"]
+
+
+class Buffer(wiring.Component):
+    """`BlockRam` whose writes take place `stages` cycles later, and whose words come 1 + `stages` cycles after `read`.
+
+    Parameters
+    ----------
+    width, depth, granule
+        See `BlockRam`.
+    stages : int
+        Registers on each of the two ways.
+    copies : int
+        `write_data` is repeated that often over the width.
+
+    Members
+    -------
+    read : In(1), read_address : In, read_data : Out(width)
+    write : In(width // granule), write_address : In, write_data : In(width // copies)
+    """
+
+    def __init__(self, *, width: int, depth: int, stages: int, granule: int | None = None, copies: int = 1):
+        self.ram = BlockRam(width=width, depth=depth, granule=granule)
+        self.stages = stages
+        self.copies = copies
+        members = dict(self.ram.signature.members)
+        super().__init__(members | {"write_data": In(width // copies), "read_data": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.ram = ram = self.ram
+
+        def late(value, name: str, *, reset_less: bool = True):
+            return delay_line(m, value, self.stages, name, reset_less=reset_less)[-1]
+
+        m.d.comb += [
+            ram.read.eq(self.read),
+            ram.read_address.eq(self.read_address),
+            self.read_data.eq(late(ram.read_data, "read_data")),
+            ram.write.eq(late(self.write, "write", reset_less=False)),
+            ram.write_address.eq(late(self.write_address, "write_address")),
+            ram.write_data.eq(late(self.write_data, "write_data").replicate(self.copies)),
+        ]
+        return m
