@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
-from .netlist import share_modules
+from .netlist import open_carry_ends, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import StuckError, ToolError, find_tool, run_tool
 
@@ -93,6 +93,7 @@ def run_flow(
     run_tool(tools[0], synthesize, directory=work, log=work / "yosys.out")
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
+    (work / "top.json").write_text(open_carry_ends((work / "top.json").read_text()))
 
     def one_seed(seed: int, placers: Sequence[str]) -> SeedResult:
         placer, *others = placers

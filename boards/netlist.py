@@ -1,12 +1,17 @@
-"""A pass over the RTLIL that Amaranth hands to Yosys: each distinct module once, instead of once per instance.
+"""Passes over what goes from tool to tool.
 
-An array of equal PEs is then synthesized as one PE, which makes large boards affordable. Unlike `rtl.rtlil.merge`,
-which serves exports without initial values, all that stands in a module is kept and compared, initial values too.
+`share_modules`, between Amaranth and Yosys: each distinct module once, instead of once per instance. An array of equal
+PEs is then synthesized as one PE, which makes large boards affordable. Unlike `rtl.rtlil.merge`, which serves exports
+without initial values, all that stands in a module is kept and compared, initial values too.
+
+`open_carry_ends`, between Yosys and nextpnr: carry chains of ECP5 without the cells that nextpnr adds at their ends.
 """
 
+import json
 import re
+from collections import Counter
 
-__all__ = ["share_modules"]
+__all__ = ["open_carry_ends", "share_modules"]
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module (\S+)\n.*?^end\n", re.MULTILINE | re.DOTALL)
 _CELL = re.compile(r"^(\s*cell )(\\\S+)( .*?^\s*end\n)", re.MULTILINE | re.DOTALL)
@@ -46,3 +51,28 @@ def share_modules(rtlil: str, *, top: str = "top") -> str:
 
     resolve(f"\\{top}")
     return "".join(kept.values())
+
+
+def open_carry_ends(netlist: str) -> str:
+    """Yosys' JSON with the carry in of each ECP5 chain, and the carry out that nobody uses, not connected.
+
+    nextpnr takes a carry cell (two LUTs) to bring a carry in into a chain, even a constant, and another one to bring
+    out the last carry, even if nobody uses it. The chains of `rtl.primitives.ecp5` start with a half cell whose carry
+    out does not depend on its carry in; chains that Yosys makes itself may, and keep theirs.
+    """
+    design = json.loads(netlist)
+    for module in design["modules"].values():
+        cells = module["cells"].values()
+        uses = Counter(bit for cell in cells for bits in cell["connections"].values() for bit in bits)
+        uses.update(bit for port in module["ports"].values() for bit in port["bits"])
+        for cell in cells:
+            if cell["type"] != "CCU2C":
+                continue
+            ports = cell["connections"]
+            # The quarters of the table that C = D = 1 chooses tell whether the lower half passes its carry in on.
+            passes = ports["C0"] != ["1"] or ports["D0"] != ["1"] or "1" in cell["parameters"]["INIT0"][:4]
+            if not passes and ports.get("CIN") in (["0"], ["1"]):
+                ports["CIN"] = ["x"]
+            if "COUT" in ports and uses[ports["COUT"][0]] == 1:
+                ports["COUT"] = ["x"]
+    return json.dumps(design)

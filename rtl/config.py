@@ -42,6 +42,9 @@ class Config:
     """Lanes (bit products) per PE and activation plane, a power of two, 8..256."""
     planes: int = 1
     """Activation planes per cycle (W), 1, 2, 4 or 8."""
+    levels: int = 1
+    """Levels of adders between two registers in the tree of a PE, 1..3. A family whose levels are small takes two at
+    least."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
@@ -85,6 +88,7 @@ class Config:
             ("columns", 4, 64, True),
             ("lanes", 8, 256, True),
             ("planes", 1, 8, True),
+            ("levels", 1, 3, False),
             ("hop", 1, 64, False),
             ("stages", 0, 3, False),
             ("memory_lag", 0, 4, False),
@@ -231,19 +235,19 @@ class Config:
     @property
     def ladder_latency(self) -> int:
         """Result that comes from the drain chain to its code at the output of the ladder."""
-        deep = self.stages > 0  # one more for the product, and for the correction bit, which comes later, too
-        return 7 + deep + (2 + self.stages + deep if self.corrections else 0)
+        deep = self.stages > 0  # more for product and clamp, and for the correction bit, which comes later, too
+        return 7 + 2 * deep + (2 + self.stages + deep if self.corrections else 0)
 
     # --- identity and files ----------------------------------------------------------------------
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of all fields but the name, and but those registers that are not there: what a program and a device
-        must agree on."""
+        """CRC-32 of all fields but the name, and but those of registers that have their defaults: what a program and a
+        device must agree on."""
         fields = dataclasses.asdict(self)
         del fields["name"]
-        for field in ("stages", "memory_lag"):
-            if not fields[field]:
+        for field in ("levels", "stages", "memory_lag"):
+            if fields[field] == self.__dataclass_fields__[field].default:
                 del fields[field]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 

@@ -148,20 +148,21 @@ class Engine(wiring.Component):
                 array.w[c].eq(buffer.read_data),
             ]
         line_words, ladder_enable, ladder_word = config.line_words, loader.ladder_enable, loader.wdata[:32]
-        m.submodules.ladder_memory = ladder_memory = Buffer(
-            width=config.ladders * 32 * line_words, depth=config.ladder_depth // config.ladders, granule=32,
-            stages=stages, copies=config.ladders * line_words,
-        )  # fmt: skip
         lane = loader.ladder_address[: exact_log2(config.ladders)]
         place = loader.ladder_address[exact_log2(config.ladders) :]
-        m.d.comb += [
-            ladder_memory.read.eq(store.ladder_read),
-            ladder_memory.read_address.eq(store.ladder_address),
-            ladder_memory.write.eq(ladder_enable[:line_words] << (lane * line_words)),
-            ladder_memory.write_address.eq(place),
-            ladder_memory.write_data.eq(ladder_word),
-            store.ladder_data.eq(ladder_memory.read_data),
-        ]
+        for p in range(config.ladders):
+            m.submodules[f"ladder_memory_{p}"] = memory = Buffer(
+                width=32 * line_words, depth=config.ladder_depth // config.ladders, granule=32, stages=stages,
+                copies=line_words,
+            )  # fmt: skip
+            m.d.comb += [
+                memory.read.eq(store.ladder_read),
+                memory.read_address.eq(store.ladder_address),
+                memory.write.eq(Mux(lane == p, ladder_enable[:line_words], 0)),
+                memory.write_address.eq(place),
+                memory.write_data.eq(ladder_word),
+                store.ladder_data.word_select(p, 32 * line_words).eq(memory.read_data),
+            ]
         if config.corrections:
             late = ladder_enable[line_words:]
             late_word = Cat(Cat(late[word] for word in range(8) if word >> k & 1).any() for k in range(3))

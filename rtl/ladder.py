@@ -45,7 +45,7 @@ class Ladder(wiring.Component):
         With the result: its code is 0, whatever the total.
     parameters : In
     bits : In(4)
-        1..8; constant while results are under way.
+        1..8; constant while results are under way, and in the cycle before.
     total : Out(acc_width)
         The total, one cycle after `result`.
     code : Out(8)
@@ -109,10 +109,11 @@ class Ladder(wiring.Component):
                     m.d.comb += over.eq(scaled[coarse_shift + 16 :].any() if coarse_shift + 16 < width + 1 else 0)
         fine = shift_right(m, platform, coarse, shift[:3], name="fine")
         over, below = after(2, "over", over), after(2, "below_fine", below)
-        # Clamp.
-        top = Cat(self.bits > k for k in range(8))
-        saturated = over | (fine[8:] != 0) | ((fine[:8] & ~top) != 0)
-        code = after(1, "code", Mux(below, 0, Mux(saturated, top, fine[:8])))
+        # Clamp (deep: in two cycles).
+        top = after(1, "top", Cat(self.bits > k for k in range(8)))
+        saturated = after(int(deep), "saturated", over | (fine[8:] != 0) | ((fine[:8] & ~top) != 0))
+        low, below = after(int(deep), "low", fine[:8]), after(int(deep), "below_clamped", below)
+        code = after(1, "code", Mux(below, 0, Mux(saturated, top, low)))
         if not self.config.corrections:
             m.d.comb += self.code.eq(code)
             return m
@@ -120,7 +121,7 @@ class Ladder(wiring.Component):
         # The first point of a code: what the shift drops is less than one step of the line.
         step = after(2 + product, "step", parameters.multiplier << parameters.double)
         dropped = after(1, "dropped", (scaled & ((1 << shift) - 1))[: width + 1])
-        first = after(1, "first", dropped < step)
+        first = after(1 + deep, "first", dropped < step)
         taken_back = after(1, "first_code", first & ~saturated & ~below)
         # The last ones: fetch the correction bit of this code, choose it (deep: a cycle of its own), apply it.
         channel = after(self.config.ladder_latency - self.LATE, "channel", self.channel)

@@ -101,7 +101,7 @@ class PE(wiring.Component):
         m.submodules.popcount = popcount = popcount_of(config, self.family)
         m.submodules.accumulator = accumulator = ACCUMULATORS[self.family](config, popcount.o.shape())
         c_run, c_result, c_drain, shift = (
-            delay_line(m, port, int(config.stages > 0), name)[-1]
+            delay_line(m, port, int(config.stages > 0), name, reset_less=True)[-1]
             for name, port in (
                 ("run", self.c_run), ("result", self.c_result), ("drain", self.c_drain), ("shift", self.shift)
             )

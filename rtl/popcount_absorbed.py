@@ -14,7 +14,8 @@ from .primitives.ecp5 import CarryChain
 __all__ = ["AbsorbedPopcount", "stagger"]
 
 _HALVES = 26
-"""Half cells of a chain: static timing sees a path through all of them."""
+"""Half cells of a chain: static timing sees a path through all of them. So adders share a chain only where no path
+leads from one to the other."""
 
 
 def _xor(a, w):
@@ -42,14 +43,14 @@ class AbsorbedPopcount(wiring.Component):
     of matches where level 2 inverts its operands. Level k adds two k-bit numbers and one more product. N - 1 =
     2**levels - 1 products fill the tree without a gap, the last one is left for the accumulator.
 
-    One word per cycle, no flow control; `LATENCY` cycles from operands to sum, one per level; no resets. The lanes of
-    the levels behind the first come so much later (`stagger`), which takes registers once per row and column instead of
-    in each PE.
+    One word per cycle, no flow control; `LATENCY` cycles from operands to sum, one per `Config.levels` levels; no
+    resets. The lanes of the levels behind the first register come so much later (`stagger`), which takes registers once
+    per row and column instead of in each PE.
 
     Parameters
     ----------
     config : Config
-        Uses `lanes`; `planes` is 1.
+        Uses `lanes` and `levels`; `planes` is 1.
 
     Members
     -------
@@ -74,20 +75,24 @@ class AbsorbedPopcount(wiring.Component):
         )
 
     @staticmethod
-    def latency(config: Config) -> int:
+    def _levels(config: Config) -> int:
         return (config.lanes - 1).bit_length() - 1
 
     @classmethod
+    def latency(cls, config: Config) -> int:
+        return -(-cls._levels(config) // config.levels)
+
+    @classmethod
     def delays(cls, config: Config) -> list[int]:
-        """Cycles by which each lane's operands come later than those of lane 0: its level in the tree."""
-        levels = cls.latency(config)
-        counts = [3 * config.lanes // 4, *(config.lanes >> (level + 1) for level in range(2, levels + 1))]
-        delays = [level for level, count in enumerate(counts) for _ in range(count)]
-        return [*delays, levels - 1]
+        """Cycles by which each lane's operands come later than those of lane 0: registers in front of its level."""
+        lanes, levels = config.lanes, cls._levels(config)
+        counts = [3 * lanes // 4, *(lanes >> (level + 1) for level in range(2, levels + 1))]
+        delays = [level // config.levels for level, count in enumerate(counts) for _ in range(count)]
+        return [*delays, (levels - 1) // config.levels]
 
     def elaborate(self, platform):
         m = Module()
-        lanes, levels = self.config.lanes, (self.config.lanes - 1).bit_length() - 1
+        lanes, levels, spacing = self.config.lanes, self._levels(self.config), self.config.levels
         products = list(zip(self.a, self.w, strict=True))
 
         def registered(bits: Any) -> Any:
@@ -102,7 +107,7 @@ class AbsorbedPopcount(wiring.Component):
             del products[:count]
             return taken
 
-        # Every adder of every level as (level, operands, carry), and its sum, which is registered.
+        # Every adder of every level as (level, operands, carry), and its sum.
         jobs: list[tuple[int, list, tuple]] = []
         sums: list[list[Signal]] = []
         numbers: list[Any] = []
@@ -114,11 +119,13 @@ class AbsorbedPopcount(wiring.Component):
                 jobs.append((level, operands, carry))
                 made.append([Signal(name=f"sum{level}_{k}_{bit}") for bit in range(level + 1)])
             sums += made
-            numbers = registered(made)
+            numbers = registered(made) if level % spacing == 0 or level == levels else made
         (a, w), last = products[0], Signal(reset_less=True)
         m.d.sync += last.eq(~(a ^ w))
-        for number, members in enumerate(pack([level + 1 for level, _, _ in jobs], _HALVES - 1)):
-            self._chain(m, platform, f"chain{number}", [(*jobs[k], sums[k]) for k in members])
+        for place in range(spacing):
+            adders = [(*job, total) for job, total in zip(jobs, sums, strict=True) if job[0] % spacing == place]
+            for number, members in enumerate(pack([level + 1 for level, *_ in adders], _HALVES - 1)):
+                self._chain(m, platform, f"chain{place}_{number}", [adders[k] for k in members])
         m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(last)]
         return m
 

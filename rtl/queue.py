@@ -1,6 +1,6 @@
 """A small first-in first-out queue of registers."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,10 +36,10 @@ class Queue(wiring.Component):
             pop.eq(self.o.valid & self.o.ready),
         ]
         m.d.sync += level.eq(level + push - pop)
+        # A free slot takes whatever is at the input, pushed or not: so no path leads from `i.valid` to the slots.
         for k, slot in enumerate(slots):
-            with m.If(push & (level - pop == k)):
-                m.d.sync += slot.eq(self.i.payload)
-            if k + 1 < self.depth:
-                with m.Elif(pop):
-                    m.d.sync += slot.eq(slots[k + 1])
+            with m.If(pop | (level <= k)):
+                m.d.sync += slot.eq(
+                    Mux(level > k + 1, slots[k + 1], self.i.payload) if k + 1 < self.depth else self.i.payload
+                )
         return m

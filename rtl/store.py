@@ -119,7 +119,6 @@ class Store(wiring.Component):
         first_row = Signal(reset_less=True)
         next_base, next_base_valid = Signal(address, reset_less=True), Signal()
         taking, last_of_row, row_end, next_row_start = Signal(), Signal(), Signal(), Signal()
-        within = position & (ladders - 1)  # raw: result within a group
         m.d.comb += [
             last_of_row.eq(position == Mux(raw, columns, groups) - 1),
             row_end.eq(running & (position == interval_end)),
@@ -127,6 +126,16 @@ class Store(wiring.Component):
             self.shift_sum.eq(row_end),
             self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
+        # What goes with a group: as it is taken from the chain (`taken[0]`) and as it comes (`taken[lag]`).
+        group = Signal(
+            data.StructLayout(
+                {
+                    "flags": flag_layout, "masked": 1,
+                    "within": max(1, exact_log2(ladders)),  # raw: result within a group
+                    "channel": len(self.ladder_address), "new_tile": 1,
+                }
+            )
+        )  # fmt: skip
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
         # The fetch unit sends no other operations than these: bits 3 and 1 tell them apart.
         with m.If(~running), m.Switch(Cat(opcode[1], opcode[3])):
@@ -151,7 +160,7 @@ class Store(wiring.Component):
         goes_on = taking & ~last_of_row
         m.d.sync += [
             taking.eq(next_row_start | goes_on),
-            self.shift.eq(Mux(raw & (ladders > 1), goes_on & (within == ladders - 2), next_row_start | goes_on)),
+            self.shift.eq(Mux(raw & (ladders > 1), goes_on & (group.within == ladders - 2), next_row_start | goes_on)),
         ]
         with m.If(~running):
             # What a STORE starts from follows the instruction in front until it is taken.
@@ -182,21 +191,12 @@ class Store(wiring.Component):
         drained = [self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns + 1)]
         sum_ = drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width) if config.sum_column else 0
         latency, lag = config.ladder_latency, config.drain_lag
-        # What goes with a group: as it is taken from the chain (`taken[0]`) and as it comes (`taken[lag]`).
-        group = Signal(
-            data.StructLayout(
-                {
-                    "flags": flag_layout, "masked": 1, "within": max(1, exact_log2(ladders)),
-                    "channel": len(self.ladder_address), "new_tile": 1,
-                }
-            )
-        )  # fmt: skip
         m.d.comb += [
             group.flags.tile.eq(first_row & (position == 0)),
             group.flags.last.eq(last_of_row),
             group.flags.mode.eq(tile.mode),
             group.masked.eq((tile.mode != Mode.NONE) & ((row < tile.low) | (row > tile.high))),
-            group.within.eq(within),
+            group.within.eq(position & (ladders - 1)),
             group.channel.eq(Cat(position[: exact_log2(groups)], channel_tile)),
             group.new_tile.eq(~running),
         ]
@@ -212,11 +212,10 @@ class Store(wiring.Component):
         valids = delay_line(m, takes[lag], latency + 1, "valid")
         m.submodules.pool = pool = Pool(config)
         totals, codes = [], []
-        raw_result = Array(drained[:ladders])[taken[lag].within]
         for p in range(ladders):
             m.submodules[f"ladder{p}"] = ladder = Ladder(config)
             m.d.comb += [
-                ladder.result.eq(drained[p] if p else Mux(raw, raw_result, drained[0])),
+                ladder.result.eq(drained[p]),
                 ladder.sum.eq(sum_),
                 ladder.zero.eq(taken[lag].masked),
                 ladder.parameters.eq(self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]),
@@ -281,6 +280,7 @@ class Store(wiring.Component):
             m.d.sync += pointer.eq(pointer + Mux(raw, raw_granules, reg[StoreReg.PLANE_STRIDE]))
 
         # --- main memory: the data stand at every place of the word, write enables choose --------------
+        within = delay_line(m, taken[lag].within, 1, "within", reset_less=True)[-1]  # raw: total within a group
         place = Signal(range(config.granules_per_word))
         m.d.comb += [
             self.write.eq(writing),
@@ -288,7 +288,7 @@ class Store(wiring.Component):
             place.eq(pointer),
         ]
         with m.If(raw):
-            total = Cat(totals[0], Const(0, 32 - config.acc_width))
+            total = Cat(Array(totals)[within], Const(0, 32 - config.acc_width))
             m.d.comb += [
                 self.wdata.eq(total.replicate(config.mem_width // 32)),
                 self.we.eq(Cat(g // raw_granules == place >> exact_log2(raw_granules) for g in range(len(self.we)))),

@@ -24,13 +24,15 @@ _SPRAM_WIDTH = 16
 _SPRAM_COUNT = 4
 _SPRAM_GRANULE = 4
 """Bits; `Config.granule` is a multiple of it."""
+_SLICE = 4
+"""Bits of a word that share a register for their address; `Config.granule` is a multiple of it."""
 
 
 class MainMemory(wiring.Component):
     """`mem_depth` words of `mem_width` bits, written by granules; contents undefined until written.
 
     Of `memory_lag` registers the odd ones stand in front of the memory, the even ones behind it. On ECP5, where a large
-    memory takes block RAMs from all over the device, the last one in front is there once per granule of the word.
+    memory takes block RAMs from all over the device, the last one in front is there once per `_SLICE` bits.
 
     This component is what an ASIC flow replaces by its SRAM macro.
 
@@ -54,22 +56,22 @@ class MainMemory(wiring.Component):
         config, bus = self.config, self.bus
         behind = config.memory_lag // 2
         in_front = config.memory_lag - behind
-        by_granule = family_of(platform) == "ecp5" and in_front > 1
-        late = delay_line(m, Cat(bus.en, bus.we), in_front - by_granule, "access")[-1]
-        word = delay_line(m, Cat(bus.addr, bus.wdata), in_front - by_granule, "word", reset_less=True)[-1]
+        sliced = family_of(platform) == "ecp5" and in_front > 1
+        late = delay_line(m, Cat(bus.en, bus.we), in_front - sliced, "access")[-1]
+        word = delay_line(m, Cat(bus.addr, bus.wdata), in_front - sliced, "word", reset_less=True)[-1]
         en, we = late[0], late[1:]
         address, data = word[: len(bus.addr)], word[len(bus.addr) :]
         if getattr(platform, "device", None) == "iCE40UP5K":
             rdata = self._spram(m, en, we, address, data)
-        elif by_granule:
+        elif sliced:
             rdata = Signal(config.mem_width)
-            for g in range(config.granules_per_word):
-                m.submodules[f"granule_{g}"] = part = _Granule(config)
+            for k in range(config.mem_width // _SLICE):
+                m.submodules[f"slice_{k}"] = part = _Slice(config)
                 m.d.comb += [
-                    Cat(part.addr, part.en, part.we).eq(Cat(address, en, we[g])),
+                    Cat(part.addr, part.en, part.we).eq(Cat(address, en, we[k * _SLICE // config.granule])),
                     part.reads.eq(~we.any()),
-                    part.wdata.eq(data.word_select(g, config.granule)),
-                    rdata.word_select(g, config.granule).eq(part.rdata),
+                    part.wdata.eq(data.word_select(k, _SLICE)),
+                    rdata.word_select(k, _SLICE).eq(part.rdata),
                 ]
         else:
             rdata = _ram(m, config.mem_width, config.mem_depth, en, we, ~we.any(), address, data)
@@ -129,8 +131,8 @@ def _ram(m: Module, width: int, depth: int, en: Value, we: Value, reads: Value, 
     return read.data
 
 
-class _Granule(wiring.Component):
-    """The RAM of one granule of all words, behind a register of its own."""
+class _Slice(wiring.Component):
+    """The RAM of a part of all words, behind a register of its own."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -140,8 +142,8 @@ class _Granule(wiring.Component):
                 "en": In(1),
                 "we": In(1),
                 "reads": In(1),
-                "wdata": In(config.granule),
-                "rdata": Out(config.granule),
+                "wdata": In(_SLICE),
+                "rdata": Out(_SLICE),
             }
         )
 
@@ -150,7 +152,5 @@ class _Granule(wiring.Component):
         late = delay_line(m, Cat(self.en, self.we, self.reads), 1, "access")[-1]
         addr = delay_line(m, self.addr, 1, "addr", reset_less=True)[-1]
         wdata = delay_line(m, self.wdata, 1, "wdata", reset_less=True)[-1]
-        m.d.comb += self.rdata.eq(
-            _ram(m, self.config.granule, self.config.mem_depth, late[0], late[1], late[2], addr, wdata)
-        )
+        m.d.comb += self.rdata.eq(_ram(m, _SLICE, self.config.mem_depth, late[0], late[1], late[2], addr, wdata))
         return m

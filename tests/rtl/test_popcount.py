@@ -20,7 +20,7 @@ from dipole.rtl.primitives.family import FAMILIES, family_of
 from dipole.rtl.recode import parities, recode
 
 
-def config(lanes: int, chunk: int = 8, planes: int = 1) -> Config:
+def config(lanes: int, chunk: int = 8, planes: int = 1, levels: int = 1) -> Config:
     return Config(
         name="popcount",
         rows=1,
@@ -28,6 +28,7 @@ def config(lanes: int, chunk: int = 8, planes: int = 1) -> Config:
         lanes=lanes,
         chunk=chunk,
         planes=planes,
+        levels=levels,
         mem_width=max(32, lanes),
         mem_depth=256,
     )
@@ -81,13 +82,14 @@ def test_all_activations(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("levels", [1, 2, 3])
 @pytest.mark.parametrize(
     ("lanes", "chunk", "planes"),
     [(8, 8, 1), (16, 8, 1), (16, 16, 1), (32, 8, 1), (32, 16, 1), (32, 32, 1), (64, 8, 1), (64, 16, 1), (64, 32, 1),
      (128, 16, 1), (256, 32, 1), (8, 8, 2), (16, 16, 2), (32, 8, 4), (16, 8, 8), (64, 32, 2)],
 )  # fmt: skip
-def test_random(family: str, lanes: int, chunk: int, planes: int) -> None:
-    c = config(lanes, chunk, planes)
+def test_random(family: str, lanes: int, chunk: int, planes: int, levels: int) -> None:
+    c = config(lanes, chunk, planes, levels)
     rng = random.Random(lanes * 1000 + chunk * 10 + planes)
     words = []
     for _ in range(30):
@@ -104,9 +106,10 @@ def test_random(family: str, lanes: int, chunk: int, planes: int) -> None:
 def test_latency_is_within_the_configuration(lanes: int, planes: int) -> None:
     for chunk in (8, 16, 32):
         if chunk <= lanes:
-            c = config(lanes, chunk, planes)
-            for family in FAMILIES:
-                assert 1 <= pe_latency(c, family) <= c.pop_latency
+            for levels in (1, 2, 3):
+                c = config(lanes, chunk, planes, levels)
+                for family in FAMILIES:
+                    assert 1 <= pe_latency(c, family) <= c.pop_latency
 
 
 def test_constant_words_stay_as_they_are_when_recoded() -> None:
