@@ -1,5 +1,6 @@
-"""Sharing of equal modules in the RTLIL of a design."""
+"""Passes over the netlists of a board: equal modules shared, ends of carry chains open."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from dipole.boards.netlist import share_modules
+from dipole.boards.netlist import open_carry_ends, share_modules
 from dipole.boards.toolchain import run_tool
 
 
@@ -169,3 +170,23 @@ def test_numbered_ports_of_unnamed_nets(tmp_path: Path) -> None:
 def test_a_design_of_distinct_modules_stays_as_it_is() -> None:
     before = design({"step": 1, "init": 0}, {"step": 3, "init": 1})
     assert sorted(modules(share_modules(before))) == sorted(modules(before))
+
+
+def carry(init0: str, cin: list, cout: int, c0: list | None = None) -> dict:
+    connections = {"CIN": cin, "COUT": [cout], "C0": c0 or ["1"], "D0": ["1"], "S0": [100 + cout]}
+    return {"type": "CCU2C", "parameters": {"INIT0": init0}, "connections": connections}
+
+
+def test_ends_of_carry_chains_are_open() -> None:
+    """Where a carry in cannot matter and a carry out is not used, and nowhere else."""
+    separator, adder = "0000000000001001", "1001011010101010"
+    cells = {
+        "first": carry(separator, ["0"], 2), "last": carry(adder, [2], 3), "sum": carry(adder, ["1"], 4),
+        "by_c": carry(separator, ["0"], 5, c0=[7]), "user": {"type": "LUT4", "connections": {"A": [4]}},
+    }  # fmt: skip
+    module = {"ports": {"o": {"bits": [5]}}, "cells": cells}
+    done = json.loads(open_carry_ends(json.dumps({"modules": {"top": module}})))["modules"]["top"]["cells"]
+    ends = {name: (cell["connections"]["CIN"], cell["connections"]["COUT"]) for name, cell in list(done.items())[:4]}
+    assert ends == {
+        "first": (["x"], [2]), "last": ([2], ["x"]), "sum": (["1"], [4]), "by_c": (["0"], [5])
+    }  # fmt: skip
