@@ -8,10 +8,9 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..rtl.accumulator import Accumulator
 from ..rtl.config import Config
 from ..rtl.control import Control
-from ..rtl.pe import ACCUMULATORS, popcount_of
+from ..rtl.pe import accumulator_of, popcount_of
 from ..rtl.popcount_pairs import pair_sums
 
 __all__ = ["COLUMNS_OF_A_ROW", "Frame", "RowEdge", "Unit", "bismo", "dipole_unit", "plain"]
@@ -49,12 +48,14 @@ def dipole_unit(lanes: int, planes: int) -> Unit:
 
     def build(m: Module, family: str) -> tuple[list[Value], Value]:
         m.submodules.popcount = popcount = popcount_of(config, family)
-        accumulator: Accumulator = ACCUMULATORS[family](config, popcount.o.shape())
-        m.submodules.accumulator = accumulator
+        m.submodules.accumulator = accumulator = accumulator_of(config, family, popcount.o.shape())
         m.d.comb += [accumulator.pop.eq(popcount.o), accumulator.carry.eq(popcount.carry)]
-        run, result = Signal(Control), Signal(Control)
-        m.d.comb += [accumulator.c_run.eq(run), accumulator.c_result.eq(result)]
-        return [popcount.a, popcount.w, Cat(Value.cast(run), Value.cast(result))], accumulator.result
+        control = [Signal(Control, name=f"control{stage}") for stage in range(3)]
+        m.d.comb += [
+            port.eq(word)
+            for port, word in zip((accumulator.c_ahead, accumulator.c_run, accumulator.c_result), control, strict=True)
+        ]
+        return [popcount.a, popcount.w, Cat(map(Value.cast, control))], accumulator.result
 
     return Unit(f"Dipole, W = {planes}", lanes, planes, build, config)
 

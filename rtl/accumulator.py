@@ -20,29 +20,43 @@ class Accumulator(wiring.Component):
     config : Config
     shape : ShapeLike
         Of the popcount, which may be signed.
+    slack : int
+        Cycles by which bits of the result may come later than said below.
+
+    Attributes
+    ----------
+    parts : list of int
+        First bits of the parts of the result: part k comes k cycles later than said below.
 
     Members
     -------
     pop : In(shape), carry : In(1)
         Popcount of the word of `c_run`: their sum.
-    c_run, c_result : In(Control)
-        The same control word in two successive cycles.
+    c_ahead, c_run, c_result : In(Control)
+        The same control word in three successive cycles.
     result : Out(acc_width)
         In the cycle behind `c_result` with `last` and before the next one: the result up to that run. In the first run
         of a tile it is undefined from the second cycle behind the last word of the tile before.
     """
 
-    def __init__(self, config: Config, shape: ShapeLike):
+    def __init__(self, config: Config, shape: ShapeLike, slack: int = 0):
         self.config = config
+        self.parts = self.split(config, shape, slack)
         super().__init__(
             {
                 "pop": In(shape),
                 "carry": In(1),
+                "c_ahead": In(Control),
                 "c_run": In(Control),
                 "c_result": In(Control),
                 "result": Out(config.acc_width),
             }
         )
+
+    @staticmethod
+    def split(config: Config, shape: ShapeLike, slack: int) -> list[int]:
+        """`parts` of such an accumulator."""
+        return [0]
 
     def elaborate(self, platform):
         m = Module()

@@ -1,11 +1,18 @@
-"""Run accumulator and Horner register on iCE40: one logic cell per bit, one more in all."""
+"""Run accumulator and Horner register on iCE40: one logic cell per bit, a few more in all."""
 
-from amaranth.hdl import Cat, Module, Signal
+from collections.abc import Sequence
+from itertools import pairwise
+
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal, Value
 
 from .accumulator import Accumulator
-from .primitives.ice40 import CarryChain, lut4
+from .config import Config
+from .primitives.ice40 import CarryChain
 
 __all__ = ["Ice40Accumulator"]
+
+_BITS = 10
+"""Bits of a part of the registers, if there is slack enough: static timing sees a path through all of them."""
 
 
 class Ice40Accumulator(Accumulator):
@@ -17,7 +24,19 @@ class Ice40Accumulator(Accumulator):
 
     The Horner register is cleared while the first run of a tile is summed. So that run must start at least two cycles
     behind the last word of the tile before, which the execute engine's start cycle sees to.
+
+    With slack both registers are cut into parts, for the sake of their carry chains: a part does all a cycle later than
+    the one below, and takes the carry of a cycle ago.
     """
+
+    @staticmethod
+    def split(config: Config, shape: ShapeLike, slack: int) -> list[int]:
+        pop = Signal(shape)
+        parts = min(slack + 1, -(-config.acc_width // _BITS))
+        if parts == 1 or pop.shape().signed:
+            return [0]
+        # The popcount must lie in the lowest part: of a run the others take nothing but a carry.
+        return list(range(0, config.acc_width, max(len(pop), -(-config.acc_width // parts))))
 
     def elaborate(self, platform):
         m = Module()
@@ -28,37 +47,60 @@ class Ice40Accumulator(Accumulator):
         late = Signal(reset_less=True)
         result = Signal(config.acc_width, reset_less=True)
         m.d.comb += self.result.eq(result)
-        word = Signal()
-        m.d.comb += word.eq(self.c_run.first | self.c_run.valid)
+
+        def registered(bit: Value, name: str) -> Signal:
+            copy = Signal(name=name, reset_less=True)
+            m.d.sync += copy.eq(bit)
+            return copy
+
+        def update(cells: Sequence[tuple[Value, Value]], enable: Value, clear: Value) -> None:
+            bits, values = Cat(bit for bit, _ in cells), Cat(value for _, value in cells)
+            with m.If(enable):
+                m.d.sync += bits.eq(values)
+                with m.If(clear):
+                    m.d.sync += bits.eq(0)
+
+        def pop_or_add(first, bit, pop, carry):
+            return (first & pop) | (~first & (bit ^ pop ^ carry))
+
+        def zero_or_add(first, bit, below, carry):
+            return ~first & (bit ^ below ^ carry)
+
+        # Enables drive many cells, so they come straight from flip-flops; the PEs of an array share them.
+        ahead = self.c_ahead
+        starts = ahead.first | ahead.valid
+        word, empty = registered(starts, "word"), registered(~ahead.valid, "empty")
+        enable = registered((starts & ahead.fresh) | self.c_run.last, "enable")
+        first, fresh = self.c_run.first, self.c_run.fresh
 
         pop = Signal.like(run, name="pop_extended")
-        m.d.comb += pop.eq(self.pop)
-        chain = CarryChain(m, platform, "run")
-        # Nothing but `late` enters the chain here: a control signal, which drives many cells, would come late.
-        next_late = chain.bit(late, late, self.carry, lambda i0, i1, i2, ci: i0)
-        next_run = Cat(
-            chain.bit(bit, pop[k], self.c_run.first,
-                      lambda i0, i1, i2, ci: (i0 & i2) | (~i0 & (i1 ^ i2 ^ ci)))
-            for k, bit in enumerate(run)
-        )  # fmt: skip
-        with m.If(word):
-            m.d.sync += [run.eq(next_run), late.eq(next_late)]
-            with m.If(~self.c_run.valid):
-                m.d.sync += [run.eq(0), late.eq(0)]
-
         addend = Signal.like(result, name="run_extended")
-        m.d.comb += addend.eq(run.as_signed() if signed else run)
-        chain = CarryChain(m, platform, "result")
-        next_result = Cat(chain.bit(result[k - 1] if k else late, addend[k]) for k in range(len(result)))
-        clear = Signal()
-        m.d.comb += clear.eq(word & self.c_run.fresh)
-        # One LUT by itself: the enable of many cells must not come through several.
-        enable = lut4(
-            m, platform, lambda first, valid, fresh, last: ((first | valid) & fresh) | last,
-            self.c_run.first, self.c_run.valid, self.c_run.fresh, self.c_result.last, name="enable",
-        )  # fmt: skip
-        with m.If(enable):
-            m.d.sync += result.eq(next_result)
-            with m.If(clear):
-                m.d.sync += result.eq(0)
+        m.d.comb += [pop.eq(self.pop), addend.eq(run.as_signed() if signed else run)]
+        # What a part takes from the one below: the carry of the run, that of the result, the bit that doubling moves.
+        run_carry, result_carry, below = Const(0), Const(0), late
+        for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
+            if part:
+                below = registered(result[low - 1], f"below{part}")
+                word, first = registered(word, f"word{part}"), registered(first, f"first{part}")
+                enable, fresh = registered(enable, f"enable{part}"), registered(fresh, f"fresh{part}")
+            # Flip-flops of carries have the enable and the clear of their chains, or the tiles would not take them.
+            chain = CarryChain(m, platform, f"run{part}")
+            cells: list[tuple[Value, Value]] = []
+            if not part:
+                # Nothing but `late` enters here: a control signal, which drives many cells, would come late.
+                cells.append((late, chain.bit(late, late, self.carry, lambda carry, *_: carry)))
+            for k in range(low, min(high, len(run))):
+                operand = run_carry if part and k == low else pop[k]
+                cells.append((run[k], chain.bit(run[k], operand, first, zero_or_add if part else pop_or_add)))
+            if high < len(run):
+                cells.append((run_carry := Signal(name=f"run_carry{part}", reset_less=True), chain.top()))
+            update(cells, word, Const(0) if part else empty)
+
+            chain = CarryChain(m, platform, f"result{part}")
+            if part:
+                chain.inject(result_carry)
+            cells = [(result[k], chain.bit(result[k - 1] if k > low else below, addend[k])) for k in range(low, high)]
+            if high < config.acc_width:
+                cells.append((result_carry := Signal(name=f"result_carry{part}", reset_less=True), chain.top()))
+            update(cells, enable, fresh)
         return m

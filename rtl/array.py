@@ -95,6 +95,7 @@ class Array(wiring.Component):
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
                     pe.w.eq(weight),
+                    pe.c_ahead.eq(controls[latency + skew - 1]),
                     pe.c_run.eq(controls[arrival + skew]),
                     pe.c_result.eq(controls[arrival + skew + 1]),
                     pe.c_drain.eq(controls[arrival + skew + 2]),

@@ -1,6 +1,8 @@
 """Processing element: popcount, two-level shift-accumulate, drain register."""
 
-from amaranth.hdl import Module, Signal
+from itertools import pairwise
+
+from amaranth.hdl import Module, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +18,7 @@ from .popcount_pairs import PairPopcount
 from .popcount_parity import ParityPopcount
 from .recode import uses_parity
 
-__all__ = ["ACCUMULATORS", "PE", "Control", "pe_latency", "popcount_of", "uses_pairs"]
+__all__ = ["ACCUMULATORS", "PE", "Control", "accumulator_of", "pe_latency", "popcount_of", "uses_pairs"]
 
 ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
 """Class of accumulator in the PEs of each family."""
@@ -45,16 +47,22 @@ def pe_latency(config: Config, family: str) -> int:
     return AbsorbedPopcount.latency(config) if family == "ecp5" else Popcount.latency(config)
 
 
+def accumulator_of(config: Config, family: str, shape: ShapeLike) -> Accumulator:
+    """The accumulator in the PEs of a family, for popcounts of that shape."""
+    return ACCUMULATORS[family](config, shape, slack=config.pop_latency - pe_latency(config, family))
+
+
 class PE(wiring.Component):
     """Shift-accumulate of weighted popcounts over the runs of a tile (Horner's rule), modulo 2**acc_width.
 
-    One word per cycle, no flow control. The three control inputs are the same control word at its three stages, so that
-    the array keeps one delay line for all PEs: `c_run` belongs to the popcount that leaves the tree in this cycle, that
-    is `pe_latency` cycles after its operands, `c_result` comes one and `c_drain` two cycles later. The drain register
-    holds the tile's result one cycle after `c_drain`; `shift` replaces it by the one behind it in the drain chain.
-    Where `Config.stages` is not 0, these four pass a register of the PE's own, so they come a cycle earlier than that.
-    Nothing has a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word
-    of the tile before.
+    One word per cycle, no flow control. The control inputs are the same control word in successive cycles, so that the
+    array keeps one delay line for all PEs: `c_run` belongs to the popcount that leaves the tree in this cycle, that is
+    `pe_latency` cycles after its operands, `c_ahead` comes one cycle before it, `c_result` one and `c_drain` two cycles
+    later. The drain register holds part k of the tile's result k + 1 cycles after `c_drain`, the whole one in time for
+    a popcount that takes `config.pop_latency`; `shift` replaces it by the one behind it in the drain chain. Nothing has
+    a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word of the tile
+    before. Where `Config.stages` is not 0, `c_run`, `c_result`, `c_drain` and `shift` pass a register of the PE's own,
+    so they come a cycle earlier than that.
 
     The structure depends on the family of the fabric, the function does not, but for the operands: they are what
     `recode.recode`, and behind the buffers the array, makes of a word for that family. Vendor cells appear only on a
@@ -70,22 +78,31 @@ class PE(wiring.Component):
     -------
     a, w : In
         Operands, see `Popcount`.
-    c_run, c_result, c_drain : In(Control)
+    c_ahead, c_run, c_result, c_drain : In(Control)
     shift : In(1)
-        Take over `behind`; never together with `c_drain.drain`.
+        Take over `behind`; not while a result comes.
     behind : In(acc_width)
         Drain register of the PE behind this one in the drain chain; its result leaves the array later.
     o : Out(acc_width)
         The drain register.
+
+    Attributes
+    ----------
+    parts : list of int
+        First bits of the parts of a result, see `Accumulator`.
     """
 
     def __init__(self, config: Config, family: str = "portable"):
         self.config = config
         self.family = family
+        self._popcount = popcount_of(config, family)
+        self._accumulator = accumulator_of(config, family, self._popcount.o.shape())
+        self.parts = self._accumulator.parts
         super().__init__(
             {
                 "a": In((config.planes + uses_pairs(config, family)) * config.lanes),
                 "w": In(config.lanes),
+                "c_ahead": In(Control),
                 "c_run": In(Control),
                 "c_result": In(Control),
                 "c_drain": In(Control),
@@ -98,8 +115,8 @@ class PE(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.popcount = popcount = popcount_of(config, self.family)
-        m.submodules.accumulator = accumulator = ACCUMULATORS[self.family](config, popcount.o.shape())
+        m.submodules.popcount = popcount = self._popcount
+        m.submodules.accumulator = accumulator = self._accumulator
         c_run, c_result, c_drain, shift = (
             delay_line(m, port, int(config.stages > 0), name, reset_less=True)[-1]
             for name, port in (
@@ -111,13 +128,19 @@ class PE(wiring.Component):
             popcount.w.eq(self.w),
             accumulator.pop.eq(popcount.o),
             accumulator.carry.eq(popcount.carry),
+            accumulator.c_ahead.eq(self.c_ahead),
             accumulator.c_run.eq(c_run),
             accumulator.c_result.eq(c_result),
         ]
         drain = Signal(config.acc_width, reset_less=True)
-        with m.If(c_drain.drain):
-            m.d.sync += drain.eq(accumulator.result)
-        with m.Elif(shift):
-            m.d.sync += drain.eq(self.behind)
+        take = c_drain.drain
+        for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
+            if part:
+                m.d.sync += (later := Signal(name=f"take{part}", reset_less=True)).eq(take)
+                take = later
+            with m.If(take):
+                m.d.sync += drain[low:high].eq(accumulator.result[low:high])
+            with m.Elif(shift):
+                m.d.sync += drain[low:high].eq(self.behind[low:high])
         m.d.comb += self.o.eq(drain)
         return m

@@ -14,7 +14,7 @@ __all__ = ["ParityPopcount"]
 
 _LEVELS = 2
 """Levels of carry chains between two registers."""
-_CELLS = 8
+_CELLS = 5
 """Cells of a carry chain: static timing sees a path through all of them."""
 
 
