@@ -5,8 +5,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
+from .pair_sums import pair_sums
 from .pe import PE, Control, pe_latency, uses_pairs
-from .popcount_pairs import pair_sums
 from .primitives.family import family_of
 
 __all__ = ["Array", "delay_line"]
@@ -84,7 +84,9 @@ class Array(wiring.Component):
         # Sums of pairs take a cycle at the edge of a row; the weights come a cycle later by themselves.
         pairs = uses_pairs(config, family)
         sum_weights = delay_line(m, self.sum_weight, config.skew + pairs, "sum_weight", reset_less=True)
-        operands = [pair_sums(m, self.a[r], config, f"row{r}") if pairs else self.a[r] for r in range(rows)]
+        operands = [
+            pair_sums(m, platform, self.a[r], config, family, f"row{r}") if pairs else self.a[r] for r in range(rows)
+        ]
         a = [delay_line(m, operands[r], columns // hop, f"a{r}", reset_less=True) for r in range(rows)]
         w = [delay_line(m, self.w[c], (rows - 1) // hop, f"w{c}", reset_less=True) for c in range(columns)]
 

@@ -11,6 +11,7 @@ from .accumulator_ecp5 import Ecp5Accumulator
 from .accumulator_ice40 import Ice40Accumulator
 from .config import Config
 from .control import Control
+from .pair_sums import sums_width
 from .popcount import Popcount
 from .popcount_absorbed import AbsorbedPopcount
 from .popcount_pairs import PairPopcount
@@ -98,7 +99,7 @@ class PE(wiring.Component):
         self.parts = self._accumulator.parts
         super().__init__(
             {
-                "a": In((config.planes + uses_pairs(config, family)) * config.lanes),
+                "a": In(sums_width(config) if uses_pairs(config, family) else config.planes * config.lanes),
                 "w": In(config.lanes),
                 "c_ahead": In(Control),
                 "c_run": In(Control),

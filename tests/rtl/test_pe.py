@@ -8,8 +8,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from dipole.rtl.config import Config
+from dipole.rtl.pair_sums import pair_sums
 from dipole.rtl.pe import PE, pe_latency, uses_pairs
-from dipole.rtl.popcount_pairs import pair_sums
 from dipole.rtl.primitives.family import FAMILIES
 from dipole.rtl.recode import recode
 
@@ -70,7 +70,7 @@ def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_widt
     operands = recode(a, config, family=family)
     weights = recode(w, config, family=family)
     if uses_pairs(config, family):
-        operands = pair_sums(m, operands, config, "row")
+        operands = pair_sums(m, None, operands, config, family, "row")
         m.d.sync += (later := Signal(lanes)).eq(weights)
         weights = later
     m.d.comb += [pe.a.eq(operands), pe.w.eq(weights)]
