@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..rtl.config import Config
 from ..rtl.control import Control
+from ..rtl.pair_sums import pair_sums, sums_width
 from ..rtl.pe import accumulator_of, popcount_of
-from ..rtl.popcount_pairs import pair_sums
+from ..rtl.primitives.family import family_of
 
 __all__ = ["COLUMNS_OF_A_ROW", "Frame", "RowEdge", "Unit", "bismo", "dipole_unit", "plain"]
 
@@ -65,11 +66,11 @@ class RowEdge(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        super().__init__({"a": In(config.planes * config.lanes), "o": Out((config.planes + 1) * config.lanes)})
+        super().__init__({"a": In(config.planes * config.lanes), "o": Out(sums_width(config))})
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.o.eq(pair_sums(m, self.a, self.config, "row"))
+        m.d.comb += self.o.eq(pair_sums(m, platform, self.a, self.config, family_of(platform), "row"))
         return m
 
 

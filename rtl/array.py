@@ -78,7 +78,7 @@ class Array(wiring.Component):
         pairs = uses_pairs(config, family)
         a, w = [], []
         for r in range(rows):
-            word = activation_edge(m, self.a[r], config, family, f"row{r}")
+            word = activation_edge(m, platform, self.a[r], config, family, f"row{r}")
             a.append(delay_line(m, word, columns // hop, f"a{r}", reset_less=True))
         for c in range(columns):
             word = weight_edge(m, self.w[c], config, family, f"column{c}")

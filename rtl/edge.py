@@ -3,17 +3,17 @@
 from amaranth.hdl import Module, Value
 
 from .config import Config
+from .pair_sums import pair_sums
 from .pe import uses_pairs
 from .popcount_absorbed import stagger
-from .popcount_pairs import pair_sums
 
 __all__ = ["activation_edge", "weight_edge"]
 
 
-def activation_edge(m: Module, word: Value, config: Config, family: str, name: str) -> Value:
+def activation_edge(m: Module, platform: object, word: Value, config: Config, family: str, name: str) -> Value:
     """A row's word (planes * lanes bits, recoded) as its PEs take it; sums of pairs come a cycle later."""
     if uses_pairs(config, family):
-        return pair_sums(m, word, config, name)
+        return pair_sums(m, platform, word, config, family, name)
     return _stagger(m, word, config, family, name)
 
 

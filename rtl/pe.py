@@ -12,6 +12,7 @@ from .accumulator_ice40 import Ice40Accumulator
 from .config import Config
 from .control import Control
 from .delay import delay_line
+from .pair_sums import sums_width
 from .popcount import Popcount
 from .popcount_absorbed import AbsorbedPopcount
 from .popcount_pairs import PairPopcount
@@ -25,7 +26,7 @@ ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5
 
 
 def uses_pairs(config: Config, family: str) -> bool:
-    """Whether the PEs of the family take sums of pairs of lanes (`popcount_pairs.pair_sums`) as activations."""
+    """Whether the PEs of the family take sums of pairs of lanes (`pair_sums.pair_sums`) as activations."""
     return family in ("ice40", "ecp5") and config.planes > 1
 
 
@@ -100,7 +101,7 @@ class PE(wiring.Component):
         self.parts = self._accumulator.parts
         super().__init__(
             {
-                "a": In((config.planes + uses_pairs(config, family)) * config.lanes),
+                "a": In(sums_width(config) if uses_pairs(config, family) else config.planes * config.lanes),
                 "w": In(config.lanes),
                 "c_ahead": In(Control),
                 "c_run": In(Control),

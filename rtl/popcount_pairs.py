@@ -8,46 +8,16 @@ from amaranth.lib.wiring import In, Out
 
 from .chains import pack
 from .config import Config
+from .pair_sums import sums_width
 from .primitives import ecp5, ice40
 
-__all__ = ["PairPopcount", "pair_sums"]
+__all__ = ["PairPopcount"]
 
 _CHAINS = {"ice40": ice40.CarryChain, "ecp5": ecp5.CarryChain}
-_CELLS = {"ice40": 16, "ecp5": 26}
-"""Cells of a carry chain: static timing sees a path through all of them."""
+_CELLS = 26
+"""Cells of a carry chain on ECP5: static timing sees a path through all of them."""
 _LEVELS = 2
 """Levels of carry chains between two registers, behind the first level."""
-
-
-def _difference(low: Value, high: Value) -> Value:
-    """(low + ~high) >> 1 in LUTs: the carry of an iCE40 cell would need the complements as signals, a LUT each."""
-    bits, carry = [], Const(0)
-    for k, (x, y) in enumerate(zip(low, ~high, strict=True)):
-        if k:
-            bits.append(x ^ y ^ carry)
-        carry = (x & y) | ((x | y) & carry)
-    return Cat(*bits, carry)
-
-
-def pair_sums(m: Module, a: Value, config: Config, name: str) -> Signal:
-    """For the word `a` of a row, what all its PEs take instead: registered, so one cycle later.
-
-    With A0 and A1 the W-bit activation codes of lanes 2k and 2k + 1: A0 + A1, then A0 + ~A1, of W + 1 bits each.
-    """
-    planes, lanes = config.planes, config.lanes
-    word = Signal(lanes * planes, name=f"{name}_word")
-    m.d.comb += word.eq(a)
-    sums = []
-    for lane in range(0, lanes, 2):
-        low, high = (Cat(word[v * lanes + k] for v in range(planes)) for k in (lane, lane + 1))
-        plus = Signal(planes + 1, name=f"{name}_plus{lane}", reset_less=True)
-        minus = Signal(planes, name=f"{name}_minus{lane}", reset_less=True)
-        # The lowest bits are complements of each other, so one register serves both.
-        m.d.sync += [plus.eq(low + high), minus.eq(_difference(low, high))]
-        sums += [plus, ~plus[0], minus]
-    out = Signal(lanes * (planes + 1), name=f"{name}_sums")
-    m.d.comb += out.eq(Cat(sums))
-    return out
 
 
 class PairPopcount(wiring.Component):
@@ -70,7 +40,7 @@ class PairPopcount(wiring.Component):
 
     Members
     -------
-    a : In((planes + 1) * lanes)
+    a : In(sums_width(config))
         See `pair_sums`.
     w : In(lanes)
     o : Out
@@ -86,7 +56,7 @@ class PairPopcount(wiring.Component):
         highest = config.lanes * ((1 << config.planes) - 1)
         super().__init__(
             {
-                "a": In((config.planes + 1) * config.lanes),
+                "a": In(sums_width(config)),
                 "w": In(config.lanes),
                 "o": Out(signed(highest.bit_length() + 1)),
                 "carry": Out(1),
@@ -100,6 +70,7 @@ class PairPopcount(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         lanes, width = self.config.lanes, self.config.planes + 1
+        ice = self.family == "ice40"
 
         def registered(bits: Any) -> Any:
             if isinstance(bits, list):
@@ -108,60 +79,119 @@ class PairPopcount(wiring.Component):
             m.d.sync += copy.eq(bits)
             return copy
 
-        def choose(plus, minus, w0, w1):
-            return (w0 & ((w1 & plus) | (~w1 & minus))) | (~w0 & ((w1 & ~minus) | (~w1 & ~plus)))
+        # Pairs as u, v and the weights of the two lanes.
+        pairs = []
+        for k in range(lanes // 2):
+            bits = [self.a[k * (2 * width - 1) + n] for n in range(2 * width - 1)]
+            pairs.append((bits[:width], [~bits[0], *bits[width:]], self.w[2 * k], self.w[2 * k + 1]))
+        carries = [w0 for *_, w0, _ in pairs[::2] + pairs[1::2]]
+        choose = self._choose_ice40 if ice else self._choose
+        numbers: list[list[Value]] = [choose(m, platform, *pair, name=f"q{k}") for k, pair in enumerate(pairs)]
 
-        numbers: list[list[Value]] = []
-        for lane in range(0, lanes, 2):
-            w0, w1 = self.w[lane], self.w[lane + 1]
-            number = []
-            for k in range(lane * width, (lane + 1) * width):
-                plus, minus = self.a[k], self.a[k + width]
-                if k == lane * width:
-                    number.append(~(plus ^ w1))  # the lowest bits are complements of each other
-                elif self.family == "ice40":
-                    number.append(ice40.lut4(m, platform, choose, plus, minus, w0, w1, name=f"q{k}"))
-                else:
-                    number.append(bit := Signal(name=f"q{k}"))
-                    m.d.comb += bit.eq(Mux(w0, Mux(w1, plus, minus), ~Mux(w1, minus, plus)))
-            numbers.append(number)
-        carries = [self.w[lane] for lane in range(0, lanes, 2)]
+        # On iCE40 the lanes / 2 = 2**ones come off where the highest bit of the last number at a level weighs as much,
+        # by its complement. From there on the last number is negative where all its bits from that one on are 1, which
+        # turns round the highest bit of the next sum. With many planes every number is too wide for that.
+        ones = lanes.bit_length() - 2
+        turned = ones - self.config.planes if ice else -1
+        if turned == 0:
+            numbers[-1] = self._choose_ice40(m, platform, *pairs[-1], name="q_turned", turned=True)
 
-        # Adders as (two operands, carry, sum). On ECP5 levels that no path joins share chains, which saves cells; on
-        # iCE40 it saves none, and static timing sees paths from level to level through the chains.
+        # Adders as (two operands, carry, sum, what turns its highest bit). On ECP5 levels that no path joins share
+        # chains, which saves cells. On iCE40 it saves no LUT, and nextpnr's default router may not come to an end with
+        # the cells that separate adders; static timing sees paths from level to level through the chains.
         levels = lanes.bit_length() - 2
-        groups: dict[int, list[tuple[list, list, Value, Signal]]] = {}
+        groups: dict[int, list[tuple[list, list, Value, Value, list]]] = {}
         for level in range(levels):
-            pairs = len(numbers) // 2
-            sums = [Signal(width + level + 1, name=f"sum{level}_{k}") for k in range(pairs)]
-            group = groups.setdefault(level % _LEVELS if self.family == "ecp5" else level, [])
-            group += zip(numbers[::2], numbers[1::2], carries[:pairs], sums, strict=True)
-            numbers, carries = [list(total) for total in sums], carries[pairs:]
+            count = len(numbers) // 2
+            sums = [Signal(width + level + 1, name=f"sum{level}_{k}") for k in range(count)]
+            group = groups.setdefault(level if ice else level % _LEVELS, [])
+            for k, (x, y, carry, total) in enumerate(
+                zip(numbers[::2], numbers[1::2], carries[:count], sums, strict=True)
+            ):
+                turn = []
+                if turned >= 0 and k == count - 1 and level >= turned - 1:
+                    turn = [Const(1)] if level == turned - 1 else y[ones:]
+                if ice and not level:
+                    low, carry = self._lowest(m, platform, pairs[2 * k], pairs[2 * k + 1], f"low{k}")
+                    m.d.comb += total[0].eq(low)
+                    x, y, total = x[1:], y[1:], total[1:]
+                group.append((x, y, carry, total, turn))
+            numbers, carries = [list(total) for total in sums], carries[count:]
             if level % _LEVELS == 0 and level < levels - 1:
                 numbers, carries = registered([numbers, carries])
         for name, adders in groups.items():
-            sizes = [len(adder[0]) + 1 for adder in adders]
-            for number, members in enumerate(pack(sizes, _CELLS[self.family] - 1)):
+            chains = [[k] for k in range(len(adders))] if ice else pack([len(x) + 1 for x, *_ in adders], _CELLS - 1)
+            for number, members in enumerate(chains):
                 self._chain(m, platform, f"chain{name}_{number}", [adders[k] for k in members])
-        low = lanes.bit_length() - 2
         total = Signal(len(numbers[0]))
-        high = Signal(signed(len(self.o) - low))
-        o = Signal(signed(len(self.o)), reset_less=True)
-        m.d.comb += [total.eq(Cat(*numbers[0])), high.eq(total[low:] - 1), self.o.eq(o)]
-        m.d.sync += o.eq(Cat(total[:low], high))
+        if turned >= 0:
+            o = Signal.like(total, name="o_registered", reset_less=True)
+            m.d.sync += o.eq(total)
+            # All but the last bit, which comes last, are looked at in front of the register.
+            m.d.comb += self.o.eq(Cat(o, o[-1] & registered(total[ones:-1].all())))
+        else:
+            o = Signal.like(self.o, name="o_registered", reset_less=True)
+            high = Signal(signed(len(o) - ones))
+            m.d.comb += [high.eq(total[ones:] - 1), self.o.eq(o)]
+            m.d.sync += o.eq(Cat(total[:ones], high))
+        m.d.comb += total.eq(Cat(*numbers[0]))
         m.d.comb += self.carry.eq(registered(carries[0]))
         return m
 
+    @staticmethod
+    def _choose(m: Module, platform: object, u: list, v: list, w0: Value, w1: Value, name: str) -> list[Value]:
+        """The bits of q of a pair."""
+        bits: list[Value] = [~(u[0] ^ w1)]  # the lowest bits of u and v are complements of each other
+        for k in range(1, len(u)):
+            bits.append(bit := Signal(name=f"{name}_{k}"))
+            m.d.comb += bit.eq(Mux(w0, Mux(w1, u[k], v[k]), ~Mux(w1, v[k], u[k])))
+        return bits
+
+    @staticmethod
+    def _choose_ice40(
+        m: Module, platform: object, u: list, v: list, w0: Value, w1: Value, name: str, *, turned: bool = False
+    ) -> list[Value]:
+        """The same on iCE40, but for the lowest bit; the highest one turned round if asked for."""
+
+        def choose(not_u, v, w0, w1):
+            return ~w0 ^ (((w0 ^ w1) & v) | (~(w0 ^ w1) & ~not_u))
+
+        def second(not_u, a0, w0, w1):
+            return choose(not_u, not_u ^ a0, w0, w1)
+
+        def highest(not_u, v, w0, w1):
+            return choose(not_u, v, w0, w1) ^ turned
+
+        bits: list[Value] = [Const(0)]
+        for k, function in enumerate([second, *[choose] * (len(u) - 3), highest], 1):
+            bits.append(ice40.lut4(m, platform, function, u[k], v[k], w0, w1, name=f"{name}_{k}"))
+        return bits
+
+    @staticmethod
+    def _lowest(m: Module, platform: object, first: tuple, second: tuple, name: str) -> tuple[Value, Value]:
+        """Sum and carry of the lowest bits of q of two pairs and the first weight, on iCE40.
+
+        The lowest bit of q is ~(u ^ w1). So one LUT makes the sum of four signals, and the other, from that, the carry:
+        that of x + y + z is the majority of x, ~(x ^ y ^ z) and z.
+        """
+        (u, _, w0, w1), (both, _, _, other) = first, second
+        low = ice40.lut4(m, platform, lambda u, w0, w1, w3: u ^ w0 ^ w1 ^ w3, both[0], w0, w1, other, name=name)
+        carry = ice40.lut4(
+            m, platform, lambda s, u, w0, w1: (~(u ^ w1) & ~s) | (w0 & (~(u ^ w1) | ~s)), low, u[0], w0, w1,
+            name=f"{name}_carry",
+        )  # fmt: skip
+        return low, carry
+
     def _chain(self, m: Module, platform: object, name: str, adders: list) -> None:
-        """One chain of separated adders (operand, operand, carry, sum)."""
+        """One chain of separated adders (operand, operand, carry, sum, what turns the highest bit of the last)."""
         chain = _CHAINS[self.family](m, platform, name)
-        below = None
-        for x, y, carry, total in adders:
+        below, turn = None, []
+        for x, y, carry, total, turn in adders:  # noqa: B007
             top = chain.inject(carry)
             if below is not None:
                 m.d.comb += below.eq(top)
             m.d.comb += Cat(total[:-1]).eq(Cat(chain.add(*bits) for bits in zip(x, y, strict=True)))
             below = total[-1]
         assert below is not None
-        m.d.comb += below.eq(chain.top())
+        m.d.comb += below.eq(chain.top(turn) if turn else chain.top())
         chain.done()

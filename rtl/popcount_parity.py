@@ -1,4 +1,4 @@
-"""XNOR and popcount on iCE40: prefix parity in front, small adders in shared carry chains behind."""
+"""XNOR and popcount on iCE40: prefix parity in front, small adders in carry chains behind."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,6 @@ __all__ = ["ParityPopcount"]
 
 _LEVELS = 2
 """Levels of carry chains between two registers."""
-_CELLS = 5
-"""Cells of a carry chain: static timing sees a path through all of them."""
 
 
 class ParityPopcount(wiring.Component):
@@ -129,15 +127,11 @@ class ParityPopcount(wiring.Component):
 
     @staticmethod
     def _adders(m: Module, platform: object, jobs: list, name: str) -> list[list[Value]]:
-        """The sums x + y + carry of numbers of one width, several to a chain."""
-        share = max(1, (_CELLS - 1) // (len(jobs[0][0]) + 1))
+        """The sums x + y + carry of numbers of one width."""
+        # Several adders to a chain would save cells, but no LUT, and static timing sees a path through all of a chain.
         sums: list[list[Value]] = []
-        for at in range(0, len(jobs), share):
-            chain = CarryChain(m, platform, f"{name}_{at}")
-            for k, (x, y, carry) in enumerate(jobs[at : at + share]):
-                below = chain.inject(carry)
-                if k:
-                    sums[-1].append(below)
-                sums.append([chain.bit(x_bit, y_bit) for x_bit, y_bit in zip(x, y, strict=True)])
-            sums[-1].append(chain.top())
+        for k, (x, y, carry) in enumerate(jobs):
+            chain = CarryChain(m, platform, f"{name}_{k}")
+            chain.inject(carry)
+            sums.append([*(chain.add(x_bit, y_bit) for x_bit, y_bit in zip(x, y, strict=True)), chain.top()])
         return sums

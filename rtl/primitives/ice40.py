@@ -4,7 +4,7 @@ A logic cell (FPGA-DS-02008) is a LUT of I0..I3, a carry majority(I1, I2, CI) an
 chain I3 is the carry in. So the LUT of an adder bit has one input left, and what it computes does not touch the carry.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from amaranth.hdl import Const, Instance, Module, Signal, Value
@@ -68,16 +68,31 @@ class CarryChain:
         """An adder bit of x and y; returns the sum."""
         return self.bit(x, y)
 
-    def inject(self, carry: Value) -> Signal:
+    def inject(self, carry: Value) -> Value:
         """A separator: the carry from below comes out, `carry` goes on upwards."""
+        if not self.cells:
+            # nextpnr makes that cell, with one operand. With both its default router may not come to an end.
+            self.cells += 1
+            self._carry = carry
+            return Const(0)
         return self.bit(carry, carry)
 
-    def top(self) -> Signal:
-        """The carry out of the chain, in a cell of its own."""
+    def top(self, turn: Sequence[Value] = ()) -> Signal:
+        """The carry out of the chain, in a cell of its own; turned round where all of `turn`, of which there are some,
+        are 1. More than three take a LUT more.
+        """
         name = f"{self._name}_{self.cells}"
         self.cells += 1
+        if len(turn) > 3:
+            four = lut4(self._m, self._platform, lambda a, b, c, d: a & b & c & d, *turn[:4], name=f"{name}_turn")
+            turn = [four, *turn[4:]]
+        if turn:
+            inputs = [turn[0], turn[1 % len(turn)], turn[-1]]
+            return lut4(
+                self._m, self._platform, lambda a, b, c, carry: carry ^ (a & b & c), *inputs, self._carry, name=name
+            )
         zero = Const(0)
-        return lut4(self._m, self._platform, lambda i0, i1, i2, ci: ci, zero, zero, zero, self._carry, name=name)
+        return lut4(self._m, self._platform, lambda a, b, c, carry: carry, zero, zero, zero, self._carry, name=name)
 
     def done(self) -> None:
         """Nothing; every cell is complete when it is taken."""

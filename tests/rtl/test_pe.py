@@ -69,7 +69,7 @@ def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_widt
     a, w = Signal(planes * lanes), Signal(lanes)
     operands = recode(a, config, family=family)
     weights = recode(w, config, family=family)
-    operands = activation_edge(m, operands, config, family, "row")
+    operands = activation_edge(m, None, operands, config, family, "row")
     weights = weight_edge(m, weights, config, family, "column")
     if uses_pairs(config, family):
         m.d.sync += (later := Signal(lanes)).eq(weights)
