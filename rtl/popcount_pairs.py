@@ -187,9 +187,12 @@ class PairPopcount(wiring.Component):
         chain = _CHAINS[self.family](m, platform, name)
         below, turn = None, []
         for x, y, carry, total, turn in adders:  # noqa: B007
-            top = chain.inject(carry)
-            if below is not None:
-                m.d.comb += below.eq(top)
+            if isinstance(chain, ice40.CarryChain):
+                chain.feed(carry)  # one adder to a chain
+            else:
+                top = chain.inject(carry)
+                if below is not None:
+                    m.d.comb += below.eq(top)
             m.d.comb += Cat(total[:-1]).eq(Cat(chain.add(*bits) for bits in zip(x, y, strict=True)))
             below = total[-1]
         assert below is not None
