@@ -69,7 +69,7 @@ class CarryChain:
         return self.bit(x, y)
 
     def feed(self, carry: Value) -> None:
-        """At the bottom of the chain: `carry` is the carry in. nextpnr makes a cell for it, with one operand; with both,
+        """At the bottom of the chain: `carry` is the carry in. nextpnr makes a cell for it with one operand; with both,
         as `inject` has them, its default router may not come to an end.
         """
         self.cells += 1
