@@ -98,7 +98,7 @@ class Ice40Accumulator(Accumulator):
 
             chain = CarryChain(m, platform, f"result{part}")
             if part:
-                chain.inject(result_carry)
+                chain.feed(result_carry)
             cells = [(result[k], chain.bit(result[k - 1] if k > low else below, addend[k])) for k in range(low, high)]
             if high < config.acc_width:
                 cells.append((result_carry := Signal(name=f"result_carry{part}", reset_less=True), chain.top()))

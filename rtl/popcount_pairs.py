@@ -26,7 +26,7 @@ class PairPopcount(wiring.Component):
     A product of weight 1 gives the code A of its lane, of weight 0 its complement ~A = 2**W - 1 - A. So a pair gives u
     = A0 + A1 for weights 1 1, v = A0 + ~A1 for 1 0, and, with q the complements of u and v, ~u - 1 for 0 0 and ~v - 1
     for 0 1: in each case q + w0 - 1, where each bit of q is one LUT of a bit of u, a bit of v and two weights. The w0
-    are the carry ins of the adders of the tree, which are as many but one, and the lanes / 2 ones come off at the end.
+    are the carry ins of the adders of the tree, which are as many but one, and the lanes / 2 ones come off on the way.
 
     One word per cycle, no flow control; `LATENCY` cycles from the activations at the edge of the row to the sum, one
     less from the weights; no resets.
@@ -187,9 +187,12 @@ class PairPopcount(wiring.Component):
         chain = _CHAINS[self.family](m, platform, name)
         below, turn = None, []
         for x, y, carry, total, turn in adders:  # noqa: B007
-            top = chain.inject(carry)
-            if below is not None:
-                m.d.comb += below.eq(top)
+            if isinstance(chain, ice40.CarryChain):
+                chain.feed(carry)  # one adder to a chain
+            else:
+                top = chain.inject(carry)
+                if below is not None:
+                    m.d.comb += below.eq(top)
             m.d.comb += Cat(total[:-1]).eq(Cat(chain.add(*bits) for bits in zip(x, y, strict=True)))
             below = total[-1]
         assert below is not None

@@ -132,6 +132,6 @@ class ParityPopcount(wiring.Component):
         sums: list[list[Value]] = []
         for k, (x, y, carry) in enumerate(jobs):
             chain = CarryChain(m, platform, f"{name}_{k}")
-            chain.inject(carry)
+            chain.feed(carry)
             sums.append([*(chain.add(x_bit, y_bit) for x_bit, y_bit in zip(x, y, strict=True)), chain.top()])
         return sums

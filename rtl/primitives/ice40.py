@@ -68,13 +68,15 @@ class CarryChain:
         """An adder bit of x and y; returns the sum."""
         return self.bit(x, y)
 
-    def inject(self, carry: Value) -> Value:
+    def feed(self, carry: Value) -> None:
+        """At the bottom of the chain: `carry` is the carry in. nextpnr makes a cell for it with one operand; with both,
+        as `inject` has them, its default router may not come to an end.
+        """
+        self.cells += 1
+        self._carry = carry
+
+    def inject(self, carry: Value) -> Signal:
         """A separator: the carry from below comes out, `carry` goes on upwards."""
-        if not self.cells:
-            # nextpnr makes that cell, with one operand. With both its default router may not come to an end.
-            self.cells += 1
-            self._carry = carry
-            return Const(0)
         return self.bit(carry, carry)
 
     def top(self, turn: Sequence[Value] = ()) -> Signal:
