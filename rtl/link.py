@@ -54,7 +54,7 @@ class Link(wiring.Component):
         Main memory.
     """
 
-    LATENCY = 4
+    LATENCY = 5
 
     i: stream.Interface
     o: stream.Interface
@@ -125,7 +125,7 @@ class Link(wiring.Component):
         m.submodules.crc = crc = Crc32()
         listening = Signal()  # within a frame, or dropping bytes after an error
         take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
-        checking = Signal()  # the byte moving out is of the check sum itself
+        checking = Signal()  # the byte to move out is of the check sum itself
         # A register in front of the check sum: it is complete two cycles after its last byte has moved.
         summed, summed_valid = Signal(8), Signal()
         m.d.sync += [
@@ -135,9 +135,12 @@ class Link(wiring.Component):
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
             crc.data.eq(summed),
-            crc.valid.eq(summed_valid | (give & checking)),
+            crc.valid.eq(summed_valid | (self.o.ready & checking)),
             crc.feed_back.eq(checking),
         ]
+        # The check sum starts anew a cycle later, which is in front of the next byte that it takes.
+        restart = Signal()
+        m.d.sync += crc.start.eq(restart)
 
         # --- memory port -----------------------------------------------------------------------------
         write, fetch = Signal(), Signal()
@@ -168,6 +171,28 @@ class Link(wiring.Component):
             other_version.eq(last_high | (last != PROGRAM_VERSION)),
             other_config.eq(argument != config.hash32),
         ]
+        # The verdict on a frame, a register behind them; `begins` also counts where the image is refused.
+        found, verdict, refused, begins = Signal(Result), Signal(Result), Signal(), Signal()
+        with m.If(~good):
+            m.d.comb += found.eq(Mux(in_data & (op == Command.LOAD_END), Result.IMAGE_CRC, Result.FRAME_CRC))
+        with m.Elif(~in_data):
+            with m.If(op[3]):
+                m.d.comb += found.eq(Result.COMMAND)
+            with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
+                m.d.comb += found.eq(Result.BUSY)
+            with m.Elif(out_of_range):
+                m.d.comb += found.eq(Result.RANGE)
+            with m.Elif((op == Command.LOAD_BEGIN) & other_version):
+                m.d.comb += found.eq(Result.VERSION)
+            with m.Elif((op == Command.LOAD_BEGIN) & other_config):
+                m.d.comb += found.eq(Result.OTHER_CONFIG)
+            with m.Elif(((op == Command.LOAD_END) & ~accepted) | ((op == Command.START) & ~valid)):
+                m.d.comb += found.eq(Result.NO_PROGRAM)
+        m.d.sync += [
+            verdict.eq(found),
+            refused.eq(found != Result.OK),
+            begins.eq(good & ~in_data & ~self.busy & (op == Command.LOAD_BEGIN)),
+        ]
 
         def listen(*, broken: bool) -> None:
             """Take bytes; at silence answer, where a frame is `broken` by it as TRUNCATED."""
@@ -179,13 +204,9 @@ class Link(wiring.Component):
                 m.d.sync += step.eq(0)
                 m.next = "REPLY"
 
-        def refuse(result: Result) -> None:
-            m.d.sync += status.eq(result)
-            m.next = "DROP"
-
         with m.FSM():
             with m.State("HUNT"):
-                m.d.comb += [self.i.ready.eq(1), crc.start.eq(1)]
+                m.d.comb += [self.i.ready.eq(1), restart.eq(1)]
                 m.d.sync += [step.eq(0), in_data.eq(0), final.eq(0), status.eq(Result.OK)]
                 with m.If(self.i.valid & (self.i.payload == REQUEST_SYNC)):
                     m.next = "HEADER"
@@ -205,49 +226,31 @@ class Link(wiring.Component):
                 m.next = "COMPARE"
 
             with m.State("COMPARE"):  # the comparisons get the check sum
+                m.next = "JUDGE"
+
+            with m.State("JUDGE"):  # the verdict gets the comparisons
                 m.next = "CHECK"
 
             with m.State("CHECK"):
-                m.d.comb += crc.start.eq(1)
-                m.d.sync += [step.eq(0), in_data.eq(1)]
-                m.next = "REPLY"
+                m.d.comb += [restart.eq(1), bad_frame.eq(verdict == Result.FRAME_CRC)]
+                m.d.sync += [step.eq(0), in_data.eq(1), status.eq(verdict)]
                 with m.If(~in_data):
                     m.d.sync += address.eq(Mux(op == Command.LOAD_END, 0, argument))
-                with m.If(~good):
-                    with m.If(in_data & (op == Command.LOAD_END)):
-                        refuse(Result.IMAGE_CRC)
-                    with m.Else():
-                        m.d.comb += bad_frame.eq(1)
-                        refuse(Result.FRAME_CRC)
+                with m.If(begins):
+                    m.d.sync += [valid.eq(0), accepted.eq(~refused)]
+                m.next = "REPLY"
+                with m.If(refused):
+                    m.next = "DROP"
                 with m.Elif(in_data):
                     m.d.sync += valid.eq(valid | (op == Command.LOAD_END))
-                with m.Elif(op[3]):
-                    refuse(Result.COMMAND)
-                with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
-                    refuse(Result.BUSY)
-                with m.Elif(out_of_range):
-                    refuse(Result.RANGE)
                 with m.Else(), m.Switch(op):
                     with m.Case(Command.WRITE):
                         m.next = "DATA"
-                    with m.Case(Command.LOAD_BEGIN):
-                        m.d.sync += [valid.eq(0), accepted.eq(0)]
-                        with m.If(other_version):
-                            refuse(Result.VERSION)
-                        with m.Elif(other_config):
-                            refuse(Result.OTHER_CONFIG)
-                        with m.Else():
-                            m.d.sync += accepted.eq(1)
                     with m.Case(Command.LOAD_END):
-                        with m.If(accepted):
-                            m.d.sync += valid.eq(0)
-                            m.next = "FETCH"
-                        with m.Else():
-                            refuse(Result.NO_PROGRAM)
+                        m.d.sync += valid.eq(0)
+                        m.next = "FETCH"
                     with m.Case(Command.START):
-                        m.d.comb += self.start.eq(valid)
-                        with m.If(~valid):
-                            refuse(Result.NO_PROGRAM)
+                        m.d.comb += self.start.eq(1)
                     with m.Case(Command.ABORT):
                         m.d.comb += self.abort.eq(1)
 
@@ -270,8 +273,7 @@ class Link(wiring.Component):
                     give.eq(self.o.ready),
                     load.eq(step < 4),
                     shift.eq(give & (step >= 4)),
-                    checking.eq(step[3]),
-                    crc.start.eq(step < 2),  # the byte of step 0 reaches the check sum in step 1
+                    restart.eq(step == 0),  # this byte reaches the check sum in the next cycle
                 ]
                 with m.Switch(step):
                     with m.Case(0):
@@ -291,13 +293,14 @@ class Link(wiring.Component):
                     with m.If(step == 7):
                         m.next = "PAUSE"
                     with m.If(step == 11):
-                        m.d.comb += crc.start.eq(1)
-                        m.d.sync += step.eq(0)
+                        m.d.comb += restart.eq(1)
+                        m.d.sync += [step.eq(0), checking.eq(0)]
                         m.next = "HUNT"
                         with m.If((op == Command.READ) & (status == Result.OK) & ~final):
                             m.next = "FETCH"
 
             with m.State("PAUSE"):  # the check sum gets its last byte
+                m.d.sync += checking.eq(1)
                 m.next = "REPLY"
 
             with m.State("FETCH"):
