@@ -59,6 +59,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     ladder_latency, drain_latency, skew = config.ladder_latency, config.drain_latency, config.skew
     stages, lag, groups_per_row = config.stages, config.memory_lag, config.columns // config.ladders
     per_word = config.mem_width // 32
+    fetch_urgent = per_word == 1  # a second request goes before the loader's
     needs: dict[tuple[int, ...], bytes] = {}
 
     queues: list[deque[Instruction]] = [deque(), deque(), deque()]
@@ -113,7 +114,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         # --- loader
         request = reading is not None and reading[0]
         load_idle = load_idle and not (reading and reading[1])
-        load_stalls = request and write
+        load_stalls = request and (write or (fetch_state == 0 and fetch_urgent))
         if not load_stalls:
             if reading:
                 load_comes = t + 1 + lag
@@ -227,7 +228,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         # --- fetch; it sees the queue levels of the beginning of the cycle
         push, pushed = -1, word
         if fetch_state == 0:
-            if not (write or request):
+            if not write and (fetch_urgent or not request):
                 fetch_state, fetch_word_at = 1, t + 1 + lag
         elif fetch_state == 1:
             if t == fetch_word_at:

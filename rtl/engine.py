@@ -32,7 +32,8 @@ _TOKENS = 64
 class Engine(wiring.Component):
     """Runs a program that stands in main memory.
 
-    The main memory port belongs to the engine while `busy`; in it, store goes before loader, loader before fetch.
+    The main memory port belongs to the engine while `busy`; in it, store goes before loader, loader before fetch, but
+    an urgent request of fetch before loader: while a long load runs, the instructions behind it must come, too.
 
     Parameters
     ----------
@@ -210,13 +211,13 @@ class Engine(wiring.Component):
         store_bits = exact_log2(config.granules_per_word)
         with m.If(store.write):
             m.d.comb += self.mem.addr.eq(store.address >> store_bits)
-        with m.Elif(loader.request):
+        with m.Elif(loader.request & ~fetch.urgent):
             m.d.comb += self.mem.addr.eq(loader.address)
         with m.Else():
             m.d.comb += self.mem.addr.eq(fetch.address)
         m.d.comb += [
-            loader.grant.eq(~store.write),
-            fetch.grant.eq(~store.write & ~loader.request),
+            loader.grant.eq(~store.write & ~fetch.urgent),
+            fetch.grant.eq(~store.write & (fetch.urgent | ~loader.request)),
             loader.rdata.eq(self.mem.rdata),
             fetch.rdata.eq(self.mem.rdata),
             self.mem.en.eq(store.write | loader.request | fetch.access),

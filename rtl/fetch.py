@@ -32,6 +32,9 @@ class Fetch(wiring.Component):
         Begin at that instruction.
     request : Out(1), grant : In(1), address : Out, rdata : In
         Read of a main memory word; `rdata` comes 1 + memory_lag cycles after a cycle with request and grant.
+    urgent : Out(1)
+        The request goes before one of the loader: it was refused once, or follows a REPEAT or `start`. Never where a
+        word holds several instructions, as fewer words are wanted then.
     access : Out(1)
         Perhaps a request: at least in cycles with `request`, and early. What is read without it goes unused.
     o : Out(stream of 32) per engine
@@ -48,6 +51,7 @@ class Fetch(wiring.Component):
                 "start": In(1),
                 "entry": In(20),
                 "request": Out(1),
+                "urgent": Out(1),
                 "access": Out(1),
                 "grant": In(1),
                 "address": Out(range(config.mem_depth)),
@@ -130,6 +134,7 @@ class Fetch(wiring.Component):
             # The next word is asked for while this one goes, but behind a REPEAT, which changes the program counter.
             follow.eq(leave & ~is_repeat & slot.any()),
             self.request.eq(waiting | (leave & ~is_repeat & ~slot.any())),
+            self.urgent.eq(0 if slots else waiting),
             self.access.eq(waiting | dispatch),
             leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
             halted.eq(dispatch & is_halt & self.idle),
