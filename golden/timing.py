@@ -69,7 +69,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     load_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     exec_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     store_reg: dict[int, int] = dict.fromkeys(range(32), 0)
-    # 0 request, 1 word (in the cycle of that name), 2 dispatch
+    # 0 request, 1 word (in the cycle of that name), 2 dispatch, 3 behind a REPEAT
     pc, fetch_state, fetch_word_at, word = entry, 0, 0, Instruction(op=Op.HALT)
     counters = [0, 0]
     load_steps, load_index, load_signal, load_alone, load_prime = b"", 0, False, False, False
@@ -233,6 +233,8 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         elif fetch_state == 1:
             if t == fetch_word_at:
                 word, pc, fetch_state = instruction_at(pc), pc + 1, 2
+        elif fetch_state == 3:
+            fetch_state = 0
         else:
             op = word.op
             if op is Op.REPEAT:
@@ -241,7 +243,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 else:
                     counters[word.slot] += 1
                     pc -= 1 + word.back
-                fetch_state = 0
+                fetch_state = 3
             elif op is Op.HALT:
                 if empty and not (store_busy or load_busy or exec_busy):
                     return Timing(t + 1, np.array(drains, dtype=np.int64), markers, exec_words)

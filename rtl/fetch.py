@@ -24,7 +24,7 @@ class Fetch(wiring.Component):
     """An instruction at the start of a main memory word takes 2 + memory_lag cycles: word, dispatch (more while the
     queue is full), in which the next word is requested (more while loader or store use the main memory port). Others
     take one, dispatch, as they came with the one before. Behind a REPEAT main memory is read anew, and requested in
-    the next cycle. HALT is dispatched when `idle` says that queues and engines are empty.
+    the second cycle after its dispatch. HALT is dispatched when `idle` says that queues and engines are empty.
 
     Members
     -------
@@ -111,14 +111,15 @@ class Fetch(wiring.Component):
 
         # --- program counter ---------------------------------------------------------------------------
         # `back` counts from the REPEAT itself, pc stands behind it: pc - 1 - back = pc + ~back.
-        addend, turns_back = Signal.like(pc), Signal()
-        m.d.comb += turns_back.eq(dispatch & (is_repeat if slots else 1))
+        # It jumps in the cycle after the dispatch, as a counter of zero takes long to see.
+        addend, turning, jumps = Signal.like(pc), Signal(), Signal()
+        m.d.sync += jumps.eq(jump)
         with m.If(~self.running):
             m.d.comb += addend.eq(self.entry)
-        with m.Elif(turns_back):
+        with m.Elif(jumps):
             m.d.comb += addend.eq(Cat(~repeat.back, Const(-1, len(pc))))
-        with m.If(~self.running | reading | follow | jump):
-            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~turns_back, self.running, name="pc"))
+        with m.If(~self.running | reading | follow | jumps):
+            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~jumps, self.running, name="pc"))
         m.d.comb += [
             self.address.eq(pc >> slots),
             self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
@@ -140,7 +141,8 @@ class Fetch(wiring.Component):
             halted.eq(dispatch & is_halt & self.idle),
         ]
         m.d.sync += [
-            waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | (leave & is_repeat)),
+            turning.eq(leave & is_repeat),
+            waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | turning),
             reading.eq(delay_line(m, self.request & self.grant, config.memory_lag, "granted")[-1]),
             dispatch.eq(reading | follow | (dispatch & ~leave & ~halted)),
             self.running.eq(self.start | (self.running & ~halted)),
