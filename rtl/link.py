@@ -272,7 +272,7 @@ class Link(wiring.Component):
                     self.o.valid.eq(1),
                     give.eq(self.o.ready),
                     load.eq(step < 4),
-                    shift.eq(give & (step >= 4)),
+                    shift.eq(give),
                     restart.eq(step == 0),  # this byte reaches the check sum in the next cycle
                 ]
                 with m.Switch(step):
