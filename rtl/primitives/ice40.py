@@ -13,6 +13,9 @@ from .family import family_of
 
 __all__ = ["CarryChain", "lut4"]
 
+_SHARED = 6
+"""Cells of a chain from which on it is not shared."""
+
 Function = Callable[..., Any]
 """A function of up to four bits by &, |, ^ and ~; it gets numbers to make the truth table, or signals."""
 
@@ -38,7 +41,9 @@ class CarryChain:
     """One carry chain, from the bottom up; every method takes the next cell, and the carry in of the first is 0.
 
     Separated adders share a chain: `inject` makes its argument the carry in of the cell above and returns the carry
-    that comes from the cell below. Static timing sees a path through the whole chain, so keep chains short.
+    that comes from the cell below. Static timing sees a path through the whole chain, so keep chains short. In a UP5K
+    that is nearly full, the router takes ways of 20 ns to a separator, whose cell wants one signal at two
+    inputs; so chains of `_SHARED` cells or more are not shared, and the bottom of a chain gets it at one.
     """
 
     def __init__(self, m: Module, platform: object, name: str):
@@ -46,6 +51,7 @@ class CarryChain:
         self._platform = platform
         self._name = name
         self._carry: Value = Const(0)
+        self._above = 0
         self.cells = 0
 
     def bit(self, i1: Value, i2: Value, i0: Value | None = None, function: Function | None = None) -> Signal:
@@ -54,11 +60,19 @@ class CarryChain:
         """
         function = function or (lambda i0, i1, i2, ci: i1 ^ i2 ^ ci)
         name = f"{self._name}_{self.cells}"
-        self.cells += 1
-        o = lut4(self._m, self._platform, function, Const(0) if i0 is None else i0, i1, i2, self._carry, name=name)
+        ends, table = (i2, self._carry), function
+        if i1 is i2 and not self._above:
+            # At the bottom of a chain majority(i1, 0, 1) is i1, too.
+            ends = (Const(0), Const(1))
+
+            def table(i0, i1, i2, ci):
+                return function(i0, i1, i1, ci)
+
+        self.cells, self._above = self.cells + 1, self._above + 1
+        o = lut4(self._m, self._platform, table, Const(0) if i0 is None else i0, i1, ends[0], self._carry, name=name)
         carry = Signal(name=f"{name}_carry")
         if family_of(self._platform) == "ice40":
-            self._m.submodules += Instance("SB_CARRY", i_I0=i1, i_I1=i2, i_CI=self._carry, o_CO=carry)
+            self._m.submodules += Instance("SB_CARRY", i_I0=i1, i_I1=ends[0], i_CI=ends[1], o_CO=carry)
         else:
             self._m.d.comb += carry.eq((i1 & i2) | (self._carry & (i1 | i2)))
         self._carry = carry
@@ -70,7 +84,13 @@ class CarryChain:
 
     def inject(self, carry: Value) -> Signal:
         """A separator: the carry from below comes out, `carry` goes on upwards."""
-        return self.bit(carry, carry)
+        if self._above < _SHARED:
+            return self.bit(carry, carry)
+        # A chain of its own begins here, for one cell more.
+        below = self.top()
+        self._carry, self._above = Const(0), 0
+        self.bit(carry, carry)
+        return below
 
     def top(self) -> Signal:
         """The carry out of the chain, in a cell of its own."""
