@@ -93,19 +93,21 @@ class Link(wiring.Component):
         address_bits = exact_log2(config.mem_depth)
         word_bytes = config.mem_width // 8
 
-        op, tag = Signal(4), Signal(4)
+        # What a header or a word brings has no reset: on iCE40 the enable of a register with one is an OR of both.
+        op, tag = Signal(4, reset_less=True), Signal(4, reset_less=True)
         status = Signal(4)
         in_data = Signal()  # the header has been accepted
         step = Signal(max(4, exact_log2(word_bytes)))  # byte of a header, a reply or a word
-        address = Signal(address_bits)  # of the next word
-        last, last_high = Signal(address_bits), Signal()  # address of the last word; it is beyond the memory
+        address = Signal(address_bits, reset_less=True)  # of the next word
+        # Address of the last word; it is beyond the memory.
+        last, last_high = Signal(address_bits, reset_less=True), Signal(reset_less=True)
         at_last, final = Signal(), Signal()  # `address` is the last word; the last word has been fetched
         accepted, valid = Signal(), Signal()  # LOAD_BEGIN matched; LOAD_END matched
         m.d.comb += at_last.eq(address == last)
 
         # --- shift register for header, data and reply ----------------------------------------------
         # Data enter at the top; a header enters at bit 31, so that its argument comes to stand in bits 31..0.
-        word = Signal(config.mem_width)
+        word = Signal(config.mem_width, reset_less=True)
         argument = word[:32]
         shift, load = Signal(), Signal()
         with m.If(shift):
@@ -127,7 +129,7 @@ class Link(wiring.Component):
         take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
         checking = Signal()  # the byte to move out is of the check sum itself
         # A register in front of the check sum: it is complete two cycles after its last byte has moved.
-        summed, summed_valid = Signal(8), Signal()
+        summed, summed_valid = Signal(8, reset_less=True), Signal()
         m.d.sync += [
             summed.eq(Mux(listening, self.i.payload, self.o.payload)),
             summed_valid.eq(Mux(listening, take, give & ~checking)),
