@@ -60,6 +60,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     ladder_latency = drain_lag + config.ladder_latency
     stages, lag, groups_per_row = config.stages, config.memory_lag, config.columns // config.ladders
     per_word = config.mem_width // 32
+    fetch_urgent = per_word == 1  # a second request goes before the loader's
     needs: dict[tuple[int, ...], bytes] = {}
 
     queues: list[deque[Instruction]] = [deque(), deque(), deque()]
@@ -69,7 +70,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     load_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     exec_reg: dict[int, int] = dict.fromkeys(range(32), 0)
     store_reg: dict[int, int] = dict.fromkeys(range(32), 0)
-    # 0 request, 1 word (in the cycle of that name), 2 dispatch
+    # 0 request, 1 word (in the cycle of that name), 2 dispatch, 3 behind a REPEAT
     pc, fetch_state, fetch_word_at, word = entry, 0, 0, Instruction(op=Op.HALT)
     counters = [0, 0]
     load_steps, load_index, load_signal, load_alone, load_prime = b"", 0, False, False, False
@@ -114,7 +115,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         # --- loader
         request = reading is not None and reading[0]
         load_idle = load_idle and not (reading and reading[1])
-        load_stalls = request and write
+        load_stalls = request and (write or (fetch_state == 0 and fetch_urgent))
         if not load_stalls:
             if reading:
                 load_comes = t + 1 + lag
@@ -228,11 +229,13 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
         # --- fetch; it sees the queue levels of the beginning of the cycle
         push, pushed = -1, word
         if fetch_state == 0:
-            if not (write or request):
+            if not write and (fetch_urgent or not request):
                 fetch_state, fetch_word_at = 1, t + 1 + lag
         elif fetch_state == 1:
             if t == fetch_word_at:
                 word, pc, fetch_state = instruction_at(pc), pc + 1, 2
+        elif fetch_state == 3:
+            fetch_state = 0
         else:
             op = word.op
             if op is Op.REPEAT:
@@ -241,7 +244,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 else:
                     counters[word.slot] += 1
                     pc -= 1 + word.back
-                fetch_state = 0
+                fetch_state = 3
             elif op is Op.HALT:
                 if empty and not (store_busy or load_busy or exec_busy):
                     return Timing(t + 1, np.array(drains, dtype=np.int64), markers, exec_words)

@@ -32,7 +32,8 @@ _TOKENS = 64
 class Engine(wiring.Component):
     """Runs a program that stands in main memory.
 
-    The main memory port belongs to the engine while `busy`; in it, store goes before loader, loader before fetch.
+    The main memory port belongs to the engine while `busy`; in it, store goes before loader, loader before fetch, but
+    an urgent request of fetch before loader: while a long load runs, the instructions behind it must come, too.
 
     Parameters
     ----------
@@ -95,11 +96,11 @@ class Engine(wiring.Component):
 
         # --- tokens ------------------------------------------------------------------------------
         def token(name: str, give, take):
-            count = Signal(range(_TOKENS), name=f"{name}_tokens")
-            m.d.sync += count.eq(count + give - take)
+            count, some = Signal(range(_TOKENS), name=f"{name}_tokens"), Signal(name=f"{name}_some")
+            m.d.sync += [count.eq(count + give - take), some.eq(give | count[1:].any() | (some & ~take))]
             with m.If(begin):
-                m.d.sync += count.eq(0)
-            return count != 0
+                m.d.sync += [count.eq(0), some.eq(0)]
+            return some
 
         # The last rows and columns read their buffers `skew` cycles after the first ones.
         freed = delay_line(m, execute.freed, config.skew + stages, "freed")[-1]
@@ -206,13 +207,13 @@ class Engine(wiring.Component):
         store_bits = exact_log2(config.granules_per_word)
         with m.If(store.write):
             m.d.comb += self.mem.addr.eq(store.address >> store_bits)
-        with m.Elif(loader.request):
+        with m.Elif(loader.request & ~fetch.urgent):
             m.d.comb += self.mem.addr.eq(loader.address)
         with m.Else():
             m.d.comb += self.mem.addr.eq(fetch.address)
         m.d.comb += [
-            loader.grant.eq(~store.write),
-            fetch.grant.eq(~store.write & ~loader.request),
+            loader.grant.eq(~store.write & ~fetch.urgent),
+            fetch.grant.eq(~store.write & (fetch.urgent | ~loader.request)),
             loader.rdata.eq(self.mem.rdata),
             fetch.rdata.eq(self.mem.rdata),
             self.mem.en.eq(store.write | loader.request | fetch.access),
@@ -222,7 +223,7 @@ class Engine(wiring.Component):
 
         # --- run, stop, errors --------------------------------------------------------------------
         m.d.comb += self.cycles.eq(counter(m, platform, self.busy, begin, name="cycle"))
-        alive = Signal()
+        alive, progressed = Signal(), Signal()
         progress = (
             Cat(queue.i.valid & queue.i.ready for queue in queues).any()
             | Cat(queue.o.valid & queue.o.ready for queue in queues).any()
@@ -231,7 +232,7 @@ class Engine(wiring.Component):
         high, bark = Signal(), Signal()
         m.d.sync += high.eq(self.cycles[exact_log2(WATCHDOG_CYCLES) - 1] & self.busy)
         m.d.comb += bark.eq(high & ~self.cycles[exact_log2(WATCHDOG_CYCLES) - 1])
-        m.d.sync += alive.eq((alive & ~bark) | progress)
+        m.d.sync += [progressed.eq(progress), alive.eq((alive & ~bark) | progressed)]
         store_range = store.write & (store.address[store_bits + len(self.mem.addr) :] != 0)
         m.d.comb += [
             fetch.start.eq(begin),
@@ -239,15 +240,21 @@ class Engine(wiring.Component):
             fetch.idle.eq(~(Cat(queue.o.valid for queue in queues).any() | loader.busy | execute.busy | store.busy)),
             self.busy.eq(fetch.running),
         ]
-        # A reset in the cycle after the error, so that no path leads from one engine through it to another.
-        m.d.sync += stop.eq(failed)
+        # Registers in front of the decision and, a reset in the cycle after it, behind it, so that no path leads from
+        # one engine through it to another.
+        bad_opcode, bad_range = Signal(), Signal()
+        m.d.sync += [
+            bad_opcode.eq(fetch.bad_opcode & self.busy & ~stop),
+            bad_range.eq((fetch.range_error | loader.range_error | store_range) & self.busy & ~stop),
+            stop.eq(failed),
+        ]
         with m.If(begin):
             m.d.sync += self.error.eq(0)
         with m.Elif(self.busy & ~stop):
-            with m.If(fetch.bad_opcode):
+            with m.If(bad_opcode):
                 m.d.sync += self.error.eq(1)
                 m.d.comb += failed.eq(1)
-            with m.Elif(fetch.range_error | loader.range_error | store_range):
+            with m.Elif(bad_range):
                 m.d.sync += self.error.eq(2)
                 m.d.comb += failed.eq(1)
             with m.Elif(bark & ~alive):

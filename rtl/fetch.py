@@ -24,7 +24,7 @@ class Fetch(wiring.Component):
     """An instruction at the start of a main memory word takes 2 + memory_lag cycles: word, dispatch (more while the
     queue is full), in which the next word is requested (more while loader or store use the main memory port). Others
     take one, dispatch, as they came with the one before. Behind a REPEAT main memory is read anew, and requested in
-    the next cycle. HALT is dispatched when `idle` says that queues and engines are empty.
+    the second cycle after its dispatch. HALT is dispatched when `idle` says that queues and engines are empty.
 
     Members
     -------
@@ -32,6 +32,9 @@ class Fetch(wiring.Component):
         Begin at that instruction.
     request : Out(1), grant : In(1), address : Out, rdata : In
         Read of a main memory word; `rdata` comes 1 + memory_lag cycles after a cycle with request and grant.
+    urgent : Out(1)
+        The request goes before one of the loader: it was refused once, or follows a REPEAT or `start`. Never where a
+        word holds several instructions, as fewer words are wanted then.
     access : Out(1)
         Perhaps a request: at least in cycles with `request`, and early. What is read without it goes unused.
     o : Out(stream of 32) per engine
@@ -48,6 +51,7 @@ class Fetch(wiring.Component):
                 "start": In(1),
                 "entry": In(20),
                 "request": Out(1),
+                "urgent": Out(1),
                 "access": Out(1),
                 "grant": In(1),
                 "address": Out(range(config.mem_depth)),
@@ -107,14 +111,15 @@ class Fetch(wiring.Component):
 
         # --- program counter ---------------------------------------------------------------------------
         # `back` counts from the REPEAT itself, pc stands behind it: pc - 1 - back = pc + ~back.
-        addend, turns_back = Signal.like(pc), Signal()
-        m.d.comb += turns_back.eq(dispatch & (is_repeat if slots else 1))
+        # It jumps in the cycle after the dispatch, as a counter of zero takes long to see.
+        addend, turning, jumps = Signal.like(pc), Signal(), Signal()
+        m.d.sync += jumps.eq(jump)
         with m.If(~self.running):
             m.d.comb += addend.eq(self.entry)
-        with m.Elif(turns_back):
+        with m.Elif(jumps):
             m.d.comb += addend.eq(Cat(~repeat.back, Const(-1, len(pc))))
-        with m.If(~self.running | reading | follow | jump):
-            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~turns_back, self.running, name="pc"))
+        with m.If(~self.running | reading | follow | jumps):
+            m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~jumps, self.running, name="pc"))
         m.d.comb += [
             self.address.eq(pc >> slots),
             self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
@@ -130,12 +135,14 @@ class Fetch(wiring.Component):
             # The next word is asked for while this one goes, but behind a REPEAT, which changes the program counter.
             follow.eq(leave & ~is_repeat & slot.any()),
             self.request.eq(waiting | (leave & ~is_repeat & ~slot.any())),
+            self.urgent.eq(0 if slots else waiting),
             self.access.eq(waiting | dispatch),
             leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
             halted.eq(dispatch & is_halt & self.idle),
         ]
         m.d.sync += [
-            waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | (leave & is_repeat)),
+            turning.eq(leave & is_repeat),
+            waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | turning),
             reading.eq(delay_line(m, self.request & self.grant, config.memory_lag, "granted")[-1]),
             dispatch.eq(reading | follow | (dispatch & ~leave & ~halted)),
             self.running.eq(self.start | (self.running & ~halted)),

@@ -54,7 +54,7 @@ class Link(wiring.Component):
         Main memory.
     """
 
-    LATENCY = 4
+    LATENCY = 5
 
     i: stream.Interface
     o: stream.Interface
@@ -93,19 +93,21 @@ class Link(wiring.Component):
         address_bits = exact_log2(config.mem_depth)
         word_bytes = config.mem_width // 8
 
-        op, tag = Signal(4), Signal(4)
+        # What a header or a word brings has no reset: on iCE40 the enable of a register with one is an OR of both.
+        op, tag = Signal(4, reset_less=True), Signal(4, reset_less=True)
         status = Signal(4)
         in_data = Signal()  # the header has been accepted
         step = Signal(max(4, exact_log2(word_bytes)))  # byte of a header, a reply or a word
-        address = Signal(address_bits)  # of the next word
-        last, last_high = Signal(address_bits), Signal()  # address of the last word; it is beyond the memory
+        address = Signal(address_bits, reset_less=True)  # of the next word
+        # Address of the last word; it is beyond the memory.
+        last, last_high = Signal(address_bits, reset_less=True), Signal(reset_less=True)
         at_last, final = Signal(), Signal()  # `address` is the last word; the last word has been fetched
         accepted, valid = Signal(), Signal()  # LOAD_BEGIN matched; LOAD_END matched
         m.d.comb += at_last.eq(address == last)
 
         # --- shift register for header, data and reply ----------------------------------------------
         # Data enter at the top; a header enters at bit 31, so that its argument comes to stand in bits 31..0.
-        word = Signal(config.mem_width)
+        word = Signal(config.mem_width, reset_less=True)
         argument = word[:32]
         shift, load = Signal(), Signal()
         with m.If(shift):
@@ -125,9 +127,9 @@ class Link(wiring.Component):
         m.submodules.crc = crc = Crc32()
         listening = Signal()  # within a frame, or dropping bytes after an error
         take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
-        checking = Signal()  # the byte moving out is of the check sum itself
+        checking = Signal()  # the byte to move out is of the check sum itself
         # A register in front of the check sum: it is complete two cycles after its last byte has moved.
-        summed, summed_valid = Signal(8), Signal()
+        summed, summed_valid = Signal(8, reset_less=True), Signal()
         m.d.sync += [
             summed.eq(Mux(listening, self.i.payload, self.o.payload)),
             summed_valid.eq(Mux(listening, take, give & ~checking)),
@@ -135,9 +137,12 @@ class Link(wiring.Component):
         m.d.comb += [
             take.eq(self.i.valid & self.i.ready),
             crc.data.eq(summed),
-            crc.valid.eq(summed_valid | (give & checking)),
+            crc.valid.eq(summed_valid | (self.o.ready & checking)),
             crc.feed_back.eq(checking),
         ]
+        # The check sum starts anew a cycle later, which is in front of the next byte that it takes.
+        restart = Signal()
+        m.d.sync += crc.start.eq(restart)
 
         # --- memory port -----------------------------------------------------------------------------
         write, fetch = Signal(), Signal()
@@ -168,6 +173,28 @@ class Link(wiring.Component):
             other_version.eq(last_high | (last != PROGRAM_VERSION)),
             other_config.eq(argument != config.hash32),
         ]
+        # The verdict on a frame, a register behind them; `begins` also counts where the image is refused.
+        found, verdict, refused, begins = Signal(Result), Signal(Result), Signal(), Signal()
+        with m.If(~good):
+            m.d.comb += found.eq(Mux(in_data & (op == Command.LOAD_END), Result.IMAGE_CRC, Result.FRAME_CRC))
+        with m.Elif(~in_data):
+            with m.If(op[3]):
+                m.d.comb += found.eq(Result.COMMAND)
+            with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
+                m.d.comb += found.eq(Result.BUSY)
+            with m.Elif(out_of_range):
+                m.d.comb += found.eq(Result.RANGE)
+            with m.Elif((op == Command.LOAD_BEGIN) & other_version):
+                m.d.comb += found.eq(Result.VERSION)
+            with m.Elif((op == Command.LOAD_BEGIN) & other_config):
+                m.d.comb += found.eq(Result.OTHER_CONFIG)
+            with m.Elif(((op == Command.LOAD_END) & ~accepted) | ((op == Command.START) & ~valid)):
+                m.d.comb += found.eq(Result.NO_PROGRAM)
+        m.d.sync += [
+            verdict.eq(found),
+            refused.eq(found != Result.OK),
+            begins.eq(good & ~in_data & ~self.busy & (op == Command.LOAD_BEGIN)),
+        ]
 
         def listen(*, broken: bool) -> None:
             """Take bytes; at silence answer, where a frame is `broken` by it as TRUNCATED."""
@@ -179,13 +206,9 @@ class Link(wiring.Component):
                 m.d.sync += step.eq(0)
                 m.next = "REPLY"
 
-        def refuse(result: Result) -> None:
-            m.d.sync += status.eq(result)
-            m.next = "DROP"
-
         with m.FSM():
             with m.State("HUNT"):
-                m.d.comb += [self.i.ready.eq(1), crc.start.eq(1)]
+                m.d.comb += [self.i.ready.eq(1), restart.eq(1)]
                 m.d.sync += [step.eq(0), in_data.eq(0), final.eq(0), status.eq(Result.OK)]
                 with m.If(self.i.valid & (self.i.payload == REQUEST_SYNC)):
                     m.next = "HEADER"
@@ -205,49 +228,31 @@ class Link(wiring.Component):
                 m.next = "COMPARE"
 
             with m.State("COMPARE"):  # the comparisons get the check sum
+                m.next = "JUDGE"
+
+            with m.State("JUDGE"):  # the verdict gets the comparisons
                 m.next = "CHECK"
 
             with m.State("CHECK"):
-                m.d.comb += crc.start.eq(1)
-                m.d.sync += [step.eq(0), in_data.eq(1)]
-                m.next = "REPLY"
+                m.d.comb += [restart.eq(1), bad_frame.eq(verdict == Result.FRAME_CRC)]
+                m.d.sync += [step.eq(0), in_data.eq(1), status.eq(verdict)]
                 with m.If(~in_data):
                     m.d.sync += address.eq(Mux(op == Command.LOAD_END, 0, argument))
-                with m.If(~good):
-                    with m.If(in_data & (op == Command.LOAD_END)):
-                        refuse(Result.IMAGE_CRC)
-                    with m.Else():
-                        m.d.comb += bad_frame.eq(1)
-                        refuse(Result.FRAME_CRC)
+                with m.If(begins):
+                    m.d.sync += [valid.eq(0), accepted.eq(~refused)]
+                m.next = "REPLY"
+                with m.If(refused):
+                    m.next = "DROP"
                 with m.Elif(in_data):
                     m.d.sync += valid.eq(valid | (op == Command.LOAD_END))
-                with m.Elif(op[3]):
-                    refuse(Result.COMMAND)
-                with m.Elif(self.busy & (op[2] | (op == Command.LOAD_BEGIN))):
-                    refuse(Result.BUSY)
-                with m.Elif(out_of_range):
-                    refuse(Result.RANGE)
                 with m.Else(), m.Switch(op):
                     with m.Case(Command.WRITE):
                         m.next = "DATA"
-                    with m.Case(Command.LOAD_BEGIN):
-                        m.d.sync += [valid.eq(0), accepted.eq(0)]
-                        with m.If(other_version):
-                            refuse(Result.VERSION)
-                        with m.Elif(other_config):
-                            refuse(Result.OTHER_CONFIG)
-                        with m.Else():
-                            m.d.sync += accepted.eq(1)
                     with m.Case(Command.LOAD_END):
-                        with m.If(accepted):
-                            m.d.sync += valid.eq(0)
-                            m.next = "FETCH"
-                        with m.Else():
-                            refuse(Result.NO_PROGRAM)
+                        m.d.sync += valid.eq(0)
+                        m.next = "FETCH"
                     with m.Case(Command.START):
-                        m.d.comb += self.start.eq(valid)
-                        with m.If(~valid):
-                            refuse(Result.NO_PROGRAM)
+                        m.d.comb += self.start.eq(1)
                     with m.Case(Command.ABORT):
                         m.d.comb += self.abort.eq(1)
 
@@ -269,9 +274,8 @@ class Link(wiring.Component):
                     self.o.valid.eq(1),
                     give.eq(self.o.ready),
                     load.eq(step < 4),
-                    shift.eq(give & (step >= 4)),
-                    checking.eq(step[3]),
-                    crc.start.eq(step < 2),  # the byte of step 0 reaches the check sum in step 1
+                    shift.eq(give),
+                    restart.eq(step == 0),  # this byte reaches the check sum in the next cycle
                 ]
                 with m.Switch(step):
                     with m.Case(0):
@@ -291,13 +295,14 @@ class Link(wiring.Component):
                     with m.If(step == 7):
                         m.next = "PAUSE"
                     with m.If(step == 11):
-                        m.d.comb += crc.start.eq(1)
-                        m.d.sync += step.eq(0)
+                        m.d.comb += restart.eq(1)
+                        m.d.sync += [step.eq(0), checking.eq(0)]
                         m.next = "HUNT"
                         with m.If((op == Command.READ) & (status == Result.OK) & ~final):
                             m.next = "FETCH"
 
             with m.State("PAUSE"):  # the check sum gets its last byte
+                m.d.sync += checking.eq(1)
                 m.next = "REPLY"
 
             with m.State("FETCH"):

@@ -112,15 +112,17 @@ class Loader(wiring.Component):
         opcode = self.i.payload[28:]
         field, loada, loadp = Signal(REGISTER), Signal(LOADA), Signal(LOADP)
         m.d.comb += [field.eq(self.i.payload), loada.eq(self.i.payload), loadp.eq(self.i.payload)]
-        idle, start, prime, run = Signal(), Signal(), Signal(), Signal()
+        idle, start, prime, run = Signal(init=1), Signal(), Signal(), Signal()
         set_, put, add = Signal(), Signal(), Signal()
         advance = Signal()  # the step that reads has its word, or needs none
-        with m.Switch(opcode):
-            with m.Case(Op.SET):
-                m.d.comb += [set_.eq(self.i.valid & ~self.busy & ~put), self.i.ready.eq(put)]
-            with m.Case(Op.ADD):
+        hinders_set = Signal()
+        # The fetch unit sends no other operations than these, so few bits tell them apart.
+        with m.Switch(opcode[:3]):
+            with m.Case("0-1"):  # SET
+                m.d.comb += [set_.eq(self.i.valid & ~hinders_set), self.i.ready.eq(put)]
+            with m.Case("0-0"):  # ADD
                 m.d.comb += [add.eq(self.i.valid & idle), self.i.ready.eq(idle)]
-            with m.Case(Op.AWAIT):
+            with m.Case(Op.AWAIT & 7):
                 m.d.comb += [self.i.ready.eq(idle & self.done), self.take_done.eq(self.i.valid & self.i.ready)]
             with m.Default():
                 m.d.comb += [
@@ -241,7 +243,12 @@ class Loader(wiring.Component):
             m.d.sync += plane.eq(plane + 1)
         with m.If(idle):
             m.d.sync += [first.eq(1), Cat(plane, fill, filler, zero_pass).eq(0)]
-        m.d.sync += [prime.eq(start), run.eq(prime | (run & ~(advance & load_end)))]
+        runs_on, hinders = Signal(), Signal()  # in the next cycle: a step is made; the one that reads hinders a load
+        m.d.comb += [
+            runs_on.eq(prime | (run & ~(advance & load_end))),
+            hinders.eq(Mux(advance, run & (first | ~kind.act), reading.alone)),
+        ]
+        m.d.sync += [prime.eq(start), run.eq(runs_on), idle.eq(~(start | runs_on | hinders))]
 
         # --- where the step reads: one adder -----------------------------------------------------------
         chunk_address, row_address = (
@@ -340,10 +347,10 @@ class Loader(wiring.Component):
             advance.eq(~need | self.grant),
             self.address.eq(chunk_address >> chunk_shift),
             self.range_error.eq(need & (chunk_address[chunk_shift + depth_bits :] != 0)),
-            idle.eq(~(prime | run | reading.alone)),
         ]
-        steps = [reading, *under_way[:-1]]
-        m.d.sync += self.busy.eq(start | prime | run | Cat(s.act | s.weight | s.ladder for s in steps).any())
+        steps, busy = [reading, *under_way[:-1]], Signal()
+        m.d.comb += busy.eq(start | prime | run | Cat(s.act | s.weight | s.ladder for s in steps).any())
+        m.d.sync += [self.busy.eq(busy), hinders_set.eq(busy | set_)]
 
         # --- the word comes: chunk p of the data is chunk `at` of the memory word, or a constant ------
         constant = Signal(reset_less=True)

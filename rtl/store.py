@@ -1,7 +1,5 @@
 """Store engine: drains a tile row by row, requantizes, pools, and writes planes or raw results to main memory."""
 
-from itertools import pairwise
-
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -137,25 +135,28 @@ class Store(wiring.Component):
             )
         )  # fmt: skip
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
+        set_ = Signal()
         # The fetch unit sends no other operations than these: bits 3 and 1 tell them apart.
-        with m.If(~running), m.Switch(Cat(opcode[1], opcode[3])):
-            with m.Case(_case(Op.SET)):
-                m.d.comb += self.i.ready.eq(still)
-                with m.If(self.i.valid & self.i.ready), m.Switch(field.reg[: exact_log2(len(reg))]):
-                    for r, target in reg.items():
-                        with m.Case(r):
-                            m.d.sync += target.eq(field.value)
+        with m.Switch(Cat(opcode[1], opcode[3])):
+            with m.Case(_case(Op.SET)):  # `still` is never 1 while `running`
+                m.d.comb += [self.i.ready.eq(still), set_.eq(self.i.valid & still)]
             with m.Case(_case(Op.ADD)):
-                m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid & (field.reg == StoreReg.DST)):
+                m.d.comb += self.i.ready.eq(~running)
+                with m.If(self.i.valid & ~running & (field.reg == StoreReg.DST)):
                     m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
             with m.Case(_case(Op.DONE)):
                 m.d.comb += [self.i.ready.eq(still), self.done.eq(self.i.valid & still)]
             with m.Case(_case(Op.STORE)):
-                m.d.comb += self.i.ready.eq(self.tile_ready & ~next_base_valid)
-                with m.If(self.i.valid & self.i.ready):
-                    m.d.comb += self.take_tile.eq(1)
-                    m.d.sync += [running.eq(1), next_base_valid.eq(new_emit)]
+                m.d.comb += [
+                    self.i.ready.eq(~running & self.tile_ready & ~next_base_valid),
+                    self.take_tile.eq(self.i.valid & self.i.ready),
+                ]
+        with m.If(self.take_tile):
+            m.d.sync += [running.eq(1), next_base_valid.eq(new_emit)]
+        chosen = {r: set_ & (field.reg[: exact_log2(len(reg))] == r) for r in reg}
+        for r, target in reg.items():
+            with m.If(chosen[r]):
+                m.d.sync += target.eq(field.value)
         # `taking` and `shift` are registers, as the drain chain is all over the array.
         goes_on = taking & ~last_of_row
         m.d.sync += [
@@ -255,18 +256,20 @@ class Store(wiring.Component):
             row_event.eq(Mux(raw, row_starts[lag], emits & coming.last)),
             new_tile.eq(Mux(raw, taken[lag].new_tile, starts | coming.tile)),
         ]
-        with m.If(writing):
-            m.d.sync += [write_plane.eq(write_plane + 1), *(low.eq(high) for low, high in pairwise(planes))]
+        # Planes are written from the cycle after `load` on, one per cycle, so they move on in every cycle but that.
+        load = Signal()
+        m.d.sync += load.eq(emits & coming.last)
+        with m.If(load):
+            m.d.sync += write_plane.eq(0)
+        with m.Elif(writing):
+            m.d.sync += write_plane.eq(write_plane + 1)
         # Raw results are written in the cycle after they are taken. One register, as it decides who has main memory.
-        m.d.sync += writing.eq((raw & takes[lag]) | (gather & row_event) | (writing & ~raw & (write_plane != bits - 1)))
-        with m.If(gather):
-            for k, plane in enumerate(planes):
-                new = Cat(gathered[k], Cat(pool.o[8 * p + k] for p in range(ladders)))[ladders:]
+        m.d.sync += writing.eq((raw & takes[lag]) | load | (writing & ~raw & (write_plane != bits - 1)))
+        for k, (plane, above) in enumerate(zip(planes, [*planes[1:], None], strict=True)):
+            new = Cat(gathered[k], Cat(pool.o[8 * p + k] for p in range(ladders)))[ladders:]
+            m.d.sync += plane.eq(new if above is None else Mux(load, new, above))
+            with m.If(gather):
                 m.d.sync += gathered[k].eq(new)
-                with m.If(row_event):
-                    m.d.sync += plane.eq(new)
-            with m.If(row_event):
-                m.d.sync += write_plane.eq(0)
 
         # --- where: a pointer over the planes or the raw results of a row --------------------------------
         row_base, pointer = Signal(address, reset_less=True), Signal(address, reset_less=True)
@@ -308,5 +311,5 @@ class Store(wiring.Component):
             under_way.eq(running | Cat(takes[1:], valids[1:]).any() | writing | next_base_valid),
             self.busy.eq(running | ~still),
         ]
-        m.d.sync += still.eq(~under_way)
+        m.d.sync += still.eq(~(under_way | self.take_tile))
         return m

@@ -15,7 +15,7 @@ def add_or_load(
     if family_of(platform) != "ice40":
         return Mux(add, (Cat(1, value) + Cat(carry, addend))[1 : len(value) + 1], addend)
     chain = CarryChain(m, platform, name)
-    chain.inject(carry)
+    chain.feed(carry)
     return Cat(
         chain.bit(x, y, add, lambda add, x, y, ci: y ^ (add & (x ^ ci))) for x, y in zip(value, addend, strict=True)
     )

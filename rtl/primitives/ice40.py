@@ -37,8 +37,9 @@ def lut4(m: Module, platform: object, function: Function, *inputs: Value, name: 
 class CarryChain:
     """One carry chain, from the bottom up; every method takes the next cell, and the carry in of the first is 0.
 
-    Separated adders share a chain: `inject` makes its argument the carry in of the cell above and returns the carry
-    that comes from the cell below. Static timing sees a path through the whole chain, so keep chains short.
+    Static timing sees a path through the whole chain, so keep chains short, and give each adder its own: a cell that
+    separates two wants one signal at both operands, and nextpnr's routers take ways of 20 ns to it on a UP5K that is
+    nearly full, or do not come to an end. At the bottom one operand is enough.
     """
 
     def __init__(self, m: Module, platform: object, name: str):
@@ -54,11 +55,19 @@ class CarryChain:
         """
         function = function or (lambda i0, i1, i2, ci: i1 ^ i2 ^ ci)
         name = f"{self._name}_{self.cells}"
+        ends, table = (i2, self._carry), function
+        if i1 is i2 and not self.cells:
+            # Majority(i1, 0, 1) is i1, too.
+            ends = (Const(0), Const(1))
+
+            def table(i0, i1, i2, ci):
+                return function(i0, i1, i1, ci)
+
         self.cells += 1
-        o = lut4(self._m, self._platform, function, Const(0) if i0 is None else i0, i1, i2, self._carry, name=name)
+        o = lut4(self._m, self._platform, table, Const(0) if i0 is None else i0, i1, ends[0], self._carry, name=name)
         carry = Signal(name=f"{name}_carry")
         if family_of(self._platform) == "ice40":
-            self._m.submodules += Instance("SB_CARRY", i_I0=i1, i_I1=i2, i_CI=self._carry, o_CO=carry)
+            self._m.submodules += Instance("SB_CARRY", i_I0=i1, i_I1=ends[0], i_CI=ends[1], o_CO=carry)
         else:
             self._m.d.comb += carry.eq((i1 & i2) | (self._carry & (i1 | i2)))
         self._carry = carry
@@ -69,15 +78,9 @@ class CarryChain:
         return self.bit(x, y)
 
     def feed(self, carry: Value) -> None:
-        """At the bottom of the chain: `carry` is the carry in. nextpnr makes a cell for it with one operand; with both,
-        as `inject` has them, its default router may not come to an end.
-        """
+        """At the bottom of the chain: `carry` is the carry in. nextpnr makes a cell for it."""
         self.cells += 1
         self._carry = carry
-
-    def inject(self, carry: Value) -> Signal:
-        """A separator: the carry from below comes out, `carry` goes on upwards."""
-        return self.bit(carry, carry)
 
     def top(self, turn: Sequence[Value] = ()) -> Signal:
         """The carry out of the chain, in a cell of its own; turned round where all of `turn`, of which there are some,

@@ -368,8 +368,8 @@ def test_latency() -> None:
     write = Request(command=Command.WRITE, last=1, data=bytes(8)).encode()
     taken, given = unhindered(write, 80)
     assert given == head + check
-    # Three cycles between header and data, while the header is checked; nothing is lost, the stream waits.
-    assert [after - before for before, after in itertools.pairwise(taken)] == [1] * 12 + [4] + [1] * 11
+    # Four cycles between header and data, while the header is checked; nothing is lost, the stream waits.
+    assert [after - before for before, after in itertools.pairwise(taken)] == [1] * 12 + [Link.LATENCY] + [1] * 11
 
 
 @pytest.mark.parametrize("gap", [0, 8, 15, 17, 100])
