@@ -133,11 +133,11 @@ def synthesize(text: str, device: Device, work: Path) -> dict[str, int]:
     (work / "top.il").write_text(text)
     (work / "top.ys").write_text(f"read_rtlil top.il\n{device.synthesis} -json top.json\ntee -o stat.txt stat\n")
     run_tool("yosys", ["-q", "top.ys"], directory=work, log=work / "yosys.log")
-    (work / "top.json").write_text(open_carry_ends((work / "top.json").read_text()))
     log = (work / "stat.txt").read_text() if (work / "stat.txt").exists() else ""
     found = re.findall(r"^\s+(\d+)\s+([A-Z]\w+)\s*$", log, re.MULTILINE)
     if not found:
         raise ToolError("yosys left no statistics of cells that can be read")
+    (work / "top.json").write_text(open_carry_ends((work / "top.json").read_text()))
     return {name: int(count) for count, name in found}
 
 

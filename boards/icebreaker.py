@@ -11,9 +11,9 @@ BOARD = Board(
     title="iCEBreaker (iCE40UP5K-SG48)",
     platform=ICEBreakerPlatform,
     config="icebreaker",
-    frequency=33e6,
+    frequency=32e6,
     clock="clk12",
-    baud=1_000_000,  # 33 cycles; the FT2232H divides 12 MHz by 12
+    baud=1_000_000,  # 32 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red
     # The default router changes a net between two inputs of one carry cell without end where both inputs are that net.
     # The static placer needs an eighth less wire than the default one on full devices; where the second router still

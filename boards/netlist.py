@@ -60,6 +60,8 @@ def open_carry_ends(netlist: str) -> str:
     out the last carry, even if nobody uses it. The chains of `rtl.primitives.ecp5` start with a half cell whose carry
     out does not depend on its carry in; chains that Yosys makes itself may, and keep theirs.
     """
+    if "CCU2C" not in netlist:
+        return netlist
     design = json.loads(netlist)
     for module in design["modules"].values():
         cells = module["cells"].values()

@@ -43,8 +43,8 @@ class Config:
     planes: int = 1
     """Activation planes per cycle (W), 1, 2, 4 or 8."""
     levels: int = 1
-    """Levels of adders between two registers in the tree of a PE, 1..3. A family whose levels are small takes two at
-    least."""
+    """Levels of adders between two registers in the tree of a PE with W = 1 on ECP5, 1..3; on iCE40 these are always
+    two, but with 1 accumulators are cut into parts, where the tree leaves time for that: a faster PE of more cells."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
@@ -307,6 +307,7 @@ PRESETS: dict[str, Config] = {
             rows=2,
             columns=4,
             lanes=64,
+            levels=2,
             memory_lag=1,
             chunk=16,
             mem_width=64,
@@ -322,6 +323,7 @@ PRESETS: dict[str, Config] = {
             columns=8,
             lanes=32,
             planes=4,
+            levels=2,
             memory_lag=1,
             chunk=16,
             mem_width=32,

@@ -50,7 +50,8 @@ def pe_latency(config: Config, family: str) -> int:
 
 def accumulator_of(config: Config, family: str, shape: ShapeLike) -> Accumulator:
     """The accumulator in the PEs of a family, for popcounts of that shape."""
-    return ACCUMULATORS[family](config, shape, slack=config.pop_latency - pe_latency(config, family))
+    slack = config.pop_latency - pe_latency(config, family) if config.levels == 1 else 0
+    return ACCUMULATORS[family](config, shape, slack=slack)
 
 
 class PE(wiring.Component):

@@ -50,7 +50,7 @@ def test_one_module_per_distinct_block(exported: Verilog) -> None:
         assert [name for name in names if re.fullmatch(rf"dipole_{block}(_\d+)?", name)] == [f"dipole_{block}"]
     instances = re.findall(r"^  dipole_pe (\w+) ", exported.modules["dipole_array"], re.MULTILINE)
     assert len(instances) == SMALL.rows * (SMALL.columns + 1)
-    assert "dipole_memory" in exported.memories and "dipole_row_buffer" in exported.memories
+    assert "dipole_memory" in exported.memories and "dipole_ram" in exported.memories
 
 
 def test_files(directory: Path) -> None:
@@ -144,7 +144,7 @@ def test_small_export_is_equivalent(tmp_path: Path) -> None:
 
 def test_proof_finds_a_difference(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="unproven"):
-        prove(lambda: Queue(32, 2), tmp_path, break_it=(" ~ ", " "))
+        prove(lambda: Queue(32, 2), tmp_path, break_it=(" & ", " | "))
 
 
 @pytest.mark.formal
