@@ -11,9 +11,9 @@ BOARD = Board(
     title="iCEBreaker (iCE40UP5K-SG48)",
     platform=ICEBreakerPlatform,
     config="icebreaker",
-    frequency=31.875e6,  # of what the PLL makes of 12 MHz
+    frequency=30e6,
     clock="clk12",
-    baud=1_000_000,  # 32 cycles; the FT2232H divides 12 MHz by 12
+    baud=1_000_000,  # 30 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red
     # The default router changes a net between two inputs of one carry cell without end where both inputs are that net.
     # The static placer needs an eighth less wire than the default one on full devices; where the second router still

@@ -339,6 +339,7 @@ PRESETS: dict[str, Config] = {
             rows=3,
             columns=8,
             lanes=16,
+            memory_lag=1,
             chunk=16,
             mem_width=32,
             mem_depth=2048,
