@@ -27,6 +27,10 @@ __all__ = ["DEVICES", "Device", "Measurement", "Routed", "cached", "cells", "lut
            "synthesize", "tool_versions", "versions"]  # fmt: skip
 
 
+_FLOW = 2
+"""Counts the changes of what happens between the tools, as results of before no longer hold."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device with the options of its tools."""
@@ -215,7 +219,7 @@ def place(text: str, device: Device, seeds: int, *, progress: Callable[[str], No
                 used = {cell: count for cell, (count, _) in result.cells.items()}
         return asdict(Routed(luts(found, device), _flip_flops(found), used, fmax))
 
-    return Routed(**cached("place", [text, asdict(device), seeds, versions([device])], make))
+    return Routed(**cached("place", [_FLOW, text, asdict(device), seeds, versions([device])], make))
 
 
 def measure(
