@@ -19,8 +19,8 @@ _MEMORY_CONTRACT = """\
 //
 // Replace this module by a wrapper of your SRAM macro: single port, {depth} words of {width} bits, a write enable per
 // {granule} bits, registered output. In a cycle with `bus__en` = 1 word `bus__addr` is read if `bus__we` is 0, and its
-// value stands on `bus__rdata` from the next cycle until the next read; else the parts with `bus__we` = 1 are written,
-// and `bus__rdata` may become anything. Contents at power-up do not matter.
+// value stands on `bus__rdata` from {latency} on, until that of the next access; else the parts with `bus__we` = 1
+// are written, and `bus__rdata` may become anything. Contents at power-up do not matter.
 """
 _BUFFERS_CONTRACT = """\
 //
@@ -63,7 +63,10 @@ def delivery(config: Config, verilog: Verilog, *, period: float) -> dict[str, st
     def header(what: str) -> str:
         return _HEADER.format(name=config.name, hash=config.hash32, what=what)
 
-    contract = _MEMORY_CONTRACT.format(depth=config.mem_depth, width=config.mem_width, granule=config.granule)
+    latency = f"cycle {config.memory_lag + 1} behind it" if config.memory_lag else "the next cycle"
+    contract = _MEMORY_CONTRACT.format(
+        depth=config.mem_depth, width=config.mem_width, granule=config.granule, latency=latency
+    )
     return {
         LOGIC: header("all logic.") + "\n" + verilog.part(verilog.memories, without=True),
         _BUFFERS: header("buffers.") + _BUFFERS_CONTRACT + "\n" + verilog.part(verilog.memories - main),
