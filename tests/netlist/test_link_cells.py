@@ -18,7 +18,7 @@ from dipole.rtl.uart import Uart
 PORTS = {"start": 1, "entry": 20, "abort": 1}
 INPUTS = {"busy": 1, "error": 4, "cycles": 32}
 LIMIT = 520
-"""Cells: a tenth of the device."""
+"""Cells with main memory of 32 bits: a tenth of the device."""
 
 
 class SerialLink(wiring.Component):
@@ -54,7 +54,7 @@ class SerialLink(wiring.Component):
 
 @pytest.mark.slow
 def test_cells(tmp_path: Path) -> None:
-    (tmp_path / "top.il").write_text(rtlil.convert(SerialLink(PRESETS["icebreaker"]), name="top", emit_src=False))
+    (tmp_path / "top.il").write_text(rtlil.convert(SerialLink(PRESETS["up5k"]), name="top", emit_src=False))
     script = "read_rtlil top.il; synth_ice40 -device u -top top -json top.json"
     run_tool("yosys", ["-q", "-p", script], directory=tmp_path, log=tmp_path / "yosys.log")
     pack = ["--up5k", "--json", "top.json", "--pack-only"]
