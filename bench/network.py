@@ -14,6 +14,7 @@ from ..compiler.network import Network
 from ..compiler.program import LayerInfo, Program, trace
 from ..golden.errors import DipoleError
 from ..golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg, decode
+from ..golden.tensor import writes_of_code
 from ..golden.timing import exec_steps, load_needs, simulate_cycles
 from ..rtl.config import Config
 from .document import table, write_section
@@ -148,8 +149,9 @@ def _needs(program: Program) -> list[dict[str, int]]:
                 execute[ExecReg.WORDS], execute[ExecReg.GROUPS], execute[ExecReg.PLANES], config.planes
             )
         elif i.op is Op.STORE:
-            raw, bits = store[StoreReg.RAW], store[StoreReg.BITS]
-            writes = config.columns if raw else bits if i.pool in (Pool.NONE, Pool.LAST) else 0
+            raw, emits = store[StoreReg.RAW], i.pool in (Pool.NONE, Pool.LAST)
+            writes = writes_of_code(config, store[StoreReg.BITS], store[StoreReg.SHIFT]) if emits else 0
+            writes = config.columns if raw else writes
             needs["store"] += 1 + i.rows * max(config.columns if raw else config.columns // config.ladders, writes)
             needs["memory port"] += i.rows * writes
         elif i.op is Op.DONE:

@@ -43,7 +43,7 @@ class Unit:
 def dipole_unit(lanes: int, planes: int) -> Unit:
     """Our PE without its drain register: popcount, run accumulator, Horner register."""
     config = Config(
-        name="bench", rows=1, columns=4, lanes=lanes, planes=planes, chunk=min(lanes, 16), mem_width=max(32, lanes),
+        name="bench", rows=1, columns=4, lanes=lanes, planes=planes, chunk=min(lanes, 16), mem_width=128,
         mem_depth=256, acc_width=ACC_WIDTH,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from amaranth.lib import io
 from amaranth.lib.cdc import FFSynchronizer
 
 from ..golden.errors import DipoleError
+from ..rtl.primitives.adders import increment
 from ..rtl.primitives.pll import Pll
 
 __all__ = ["Board", "BoardError", "BoardTop", "SerialCore", "clocks_per_bit"]
@@ -127,7 +128,7 @@ class BoardTop(Elaboratable):
         with m.Elif(count == last):
             m.d.settle += reset.eq(0)
         with m.Else():
-            m.d.settle += count.eq(count + 1)
+            m.d.settle += count.eq(increment(m, platform, count, name="count_next"))
         m.d.comb += ResetSignal("sync").eq(reset)
 
         uart: Any = platform.request("uart", 0, dir=dict.fromkeys(self.board.serial_pins, "-"))

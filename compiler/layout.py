@@ -18,16 +18,18 @@ class CompileError(DipoleError):
 
 
 def unit_of(channels: int, config: Config) -> tuple[int, int]:
-    """Units per pixel and plane, and log2 of the chunks of a unit, for a tensor of `channels` channels.
+    """Units per pixel, and log2 of the chunks of a unit in a plane, for a tensor of `channels` channels.
 
-    Where a column tile is wider than the lanes, pixels are filled up so that no tile of a pixel crosses a word.
+    With several planes per cycle a unit is a chunk, else it is as large as the pixel and the lanes allow. Pixels are
+    filled up to whole column tiles, which the store engine writes at once.
     """
-    if channels > config.lanes:
-        units, per_tile = -(-channels // config.lanes), max(1, config.columns // config.lanes)
-        units = 1 << (units - 1).bit_length() if units <= per_tile else -(-units // per_tile) * per_tile
-        return units, config.chunks_per_lanes.bit_length() - 1
-    chunks = -(-channels // config.chunk)
-    return 1, (chunks - 1).bit_length()
+    channels = max(channels, min(config.columns, config.lanes))
+    chunks = (
+        1 if config.planes > 1 else min(1 << (-(-channels // config.chunk) - 1).bit_length(), config.chunks_per_lanes)
+    )
+    unit = chunks * config.chunk
+    per_tile = max(1, config.columns // unit)
+    return -(-channels // (unit * per_tile)) * per_tile, chunks.bit_length() - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,10 @@ class TensorLayout:
     width: int
     bits: int
     """Planes stored."""
+    planes: int
+    """Planes that stand side by side (`Config.planes`)."""
+    shift: int
+    """1 where plane 0 of the first of these groups is left free for the validity plane."""
     pad_code: int
     """Code whose bits dummy channels hold."""
     units: int
@@ -49,19 +55,30 @@ class TensorLayout:
     """Main memory word of plane 0, pixel (0, 0)."""
 
     @classmethod
-    def of(cls, config: Config, channels: int, height: int, width: int, bits: int, pad_code: int) -> "TensorLayout":
+    def of(
+        cls, config: Config, channels: int, height: int, width: int, bits: int, pad_code: int, validity: bool = False
+    ) -> "TensorLayout":
+        """`validity`: who reads the tensor has a validity plane besides the `bits` planes that are stored."""
         units, unit_log2 = unit_of(channels, config)
-        return cls(channels=channels, height=height, width=width, bits=bits, pad_code=pad_code, units=units,
-                   unit_log2=unit_log2, chunk=config.chunk, mem_width=config.mem_width)  # fmt: skip
+        return cls(
+            channels=channels, height=height, width=width, bits=bits, planes=config.planes,
+            shift=int(validity and config.planes > 1), pad_code=pad_code, units=units, unit_log2=unit_log2,
+            chunk=config.chunk, mem_width=config.mem_width,
+        )  # fmt: skip
 
     @property
     def unit_bits(self) -> int:
         return self.chunk << self.unit_log2
 
     @property
+    def groups(self) -> int:
+        """Groups of planes."""
+        return -(-(self.bits + self.shift) // self.planes)
+
+    @property
     def pixel_bits(self) -> int:
-        """Bits of a pixel in one plane, dummy channels included."""
-        return self.units * self.unit_bits
+        """Bits of a pixel in one group of planes, dummy channels included."""
+        return self.units * self.planes * self.unit_bits
 
     @property
     def row_stride(self) -> int:
@@ -69,8 +86,8 @@ class TensorLayout:
         return self.width * self.pixel_bits // self.chunk
 
     @property
-    def plane_stride(self) -> int:
-        """Chunks from one plane to the next."""
+    def group_stride(self) -> int:
+        """Chunks from one group of planes to the next."""
         return self.height * self.row_stride
 
     @property
@@ -80,23 +97,25 @@ class TensorLayout:
     @property
     def words(self) -> int:
         """Main memory words of the tensor."""
-        return -(-self.bits * self.plane_stride * self.chunk // self.mem_width)
+        return -(-self.groups * self.group_stride * self.chunk // self.mem_width)
 
     def pack(self, codes: np.ndarray) -> bytes:
         """Bytes of the tensor, whole main memory words, for codes [channels, height, width]."""
-        full = np.full((self.pixel_bits, self.height, self.width), self.pad_code, np.int64)
+        full = np.full((self.units * self.unit_bits, self.height, self.width), self.pad_code, np.int64)
         full[: self.channels] = codes
-        bits = full.transpose(1, 2, 0)[None] >> np.arange(self.bits)[:, None, None, None] & 1
-        packed = np.packbits(bits.astype(np.uint8).ravel(), bitorder="little").tobytes()
+        bits = full << self.shift >> np.arange(self.groups * self.planes)[:, None, None, None] & 1
+        bits = bits.reshape(self.groups, self.planes, self.units, self.unit_bits, self.height, self.width)
+        packed = np.packbits(bits.astype(np.uint8).transpose(0, 4, 5, 2, 1, 3).ravel(), bitorder="little").tobytes()
         return packed.ljust(self.words * self.mem_width // 8, b"\0")
 
     def unpack(self, data: bytes) -> np.ndarray:
         """Codes int64 [channels, height, width] from the bytes of the tensor (at least `words` words)."""
-        count = self.bits * self.height * self.width * self.pixel_bits
+        count = self.groups * self.height * self.width * self.pixel_bits
         bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count, bitorder="little").astype(np.int64)
-        bits = bits.reshape(self.bits, self.height, self.width, self.pixel_bits)
-        codes = (bits << np.arange(self.bits)[:, None, None, None]).sum(axis=0)
-        return codes.transpose(2, 0, 1)[: self.channels]
+        bits = bits.reshape(self.groups, self.height, self.width, self.units, self.planes, self.unit_bits)
+        bits = bits.transpose(0, 4, 3, 5, 1, 2).reshape(self.groups * self.planes, -1, self.height, self.width)
+        bits = bits[self.shift : self.shift + self.bits]
+        return (bits << np.arange(self.bits)[:, None, None, None]).sum(axis=0)[: self.channels]
 
 
 @dataclass(frozen=True, kw_only=True)

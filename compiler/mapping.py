@@ -167,7 +167,9 @@ def _tensors(mapped: Sequence[_Mapped], network: Network) -> list[TensorLayout |
     for m in mapped:
         low = m.low
         layouts.append(
-            TensorLayout.of(config, low.channels, low.height, low.width, low.stored_bits, low.act.stored_pad)
+            TensorLayout.of(
+                config, low.channels, low.height, low.width, low.stored_bits, low.act.stored_pad, low.act.validity
+            )
         )
     last = mapped[-1]
     channels, (height, width) = last.low.out_channels, last.low.pooled_shape
@@ -219,7 +221,7 @@ def _assemble(
             filters.append([at + block for block in m.blocks])
         valid = 0
         if low.act.validity:
-            pixel = replace(source, height=1, width=1, bits=1, pad_code=0)
+            pixel = replace(source, height=1, width=1, bits=1, shift=0, pad_code=0)
             valid = image.add(pixel.pack(np.ones((low.channels, 1, 1), np.int64))) * 8 // config.chunk
         ladders = image.add(m.ladders) // 4
         schedule.add(

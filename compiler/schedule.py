@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..golden.isa import ExecReg, LoadReg, Op, Pool, StoreReg
+from ..golden.tensor import tile_address
 from .layout import RawLayout, TensorLayout
 from .lowering import Lowered, Segment
 from .tiling import Tiling
@@ -232,18 +233,22 @@ class Schedule:
             registers |= {StoreReg.RAW: 1, StoreReg.PIXEL_STRIDE: target.stride * 32 // config.granule}
             return registers
         pixel = target.pixel_bits // config.granule
+        if config.planes > 1:
+            registers[StoreReg.SHIFT] = target.shift
         return registers | {
-            StoreReg.RAW: 0, StoreReg.PIXEL_STRIDE: pixel, StoreReg.PLANE_STRIDE: target.height * target.width * pixel,
+            StoreReg.RAW: 0, StoreReg.PIXEL_STRIDE: pixel, StoreReg.GROUP_STRIDE: target.height * target.width * pixel,
             StoreReg.BITS: target.bits, StoreReg.LADDER: ladder,
-            StoreReg.GRANULES: min(config.columns, target.pixel_bits) // config.granule,
         }  # fmt: skip
 
     def _destination(self, job: LayerJob, pixel: int, first: int) -> int:
         """Granule address of an output pixel, first column tile `first`."""
         config, target = job.low.config, job.target
-        bits = target.stride * 32 if isinstance(target, RawLayout) else target.pixel_bits
-        tile = config.columns * (32 if isinstance(target, RawLayout) else 1)
-        return (target.address * config.mem_width + pixel * bits + first * tile) // config.granule
+        if isinstance(target, RawLayout):
+            return (
+                target.address * config.mem_width + (pixel * target.stride + first * config.columns) * 32
+            ) // config.granule
+        start = (target.address * config.mem_width + pixel * target.pixel_bits) // config.granule
+        return tile_address(config, start, first)
 
     def _load_registers(self, job: LayerJob, segment: Segment, plane: int, planes: int) -> Mapping[int, int]:
         """Loader registers for planes plane .. plane + planes - 1 of a segment."""
@@ -252,10 +257,11 @@ class Schedule:
         validity = low.act.validity and plane == 0
         scale = 1 if whole_pixels else low.units
         step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
-        plane_step = (job.source.plane_stride - (segment.kh - 1) * job.source.row_stride) & ((1 << 21) - 1)
-        return {
-            LoadReg.ROW_STRIDE: job.source.row_stride, LoadReg.PLANE_STEP: plane_step,
-            LoadReg.UNITS: low.units if whole_pixels else 1, LoadReg.UNIT_LOG2: job.source.unit_log2,
+        group_step = (job.source.group_stride - (segment.kh - 1) * job.source.row_stride) & ((1 << 21) - 1)
+        unit = {LoadReg.UNIT_LOG2: job.source.unit_log2} if low.config.planes == 1 else {}
+        return unit | {
+            LoadReg.ROW_STRIDE: job.source.row_stride, LoadReg.GROUP_STEP: group_step,
+            LoadReg.UNITS: low.units if whole_pixels else 1,
             LoadReg.KW: segment.kw if whole_pixels else segment.units, LoadReg.KH: segment.kh,
             LoadReg.STEP: step * scale, LoadReg.H: low.height, LoadReg.W: low.width * scale,
             LoadReg.PLANES: planes, LoadReg.PAD: low.act.pad >> plane & ((1 << planes) - 1),
@@ -274,9 +280,10 @@ class Schedule:
         if static is None:
             static = self._loada[key] = self._load_registers(job, segment, plane, planes)
         iy, ix = corner[0] + segment.ky, corner[1] + segment.kx
-        stored = plane - (low.act.validity and plane > 0)
-        address = source.chunk_address + stored * source.plane_stride + iy * source.row_stride
-        address += (ix * low.units + segment.u) << source.unit_log2
+        w = source.planes
+        group = plane // w if w > 1 else plane - (low.act.validity and plane > 0)
+        address = source.chunk_address + group * source.group_stride + iy * source.row_stride
+        address += (ix * low.units + segment.u) * w << source.unit_log2
         if segment.units != low.units:
             ix = ix * low.units + segment.u
         moving = ((LoadReg.ACT, address % (1 << 21)), (LoadReg.IY, iy), (LoadReg.IX, ix))

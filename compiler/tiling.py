@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..golden.tensor import writes_of_code
 from .layout import CompileError, unit_of
 from .lowering import Lowered, Segment
 
@@ -64,10 +65,11 @@ def _segments(low: Lowered, capacity: int) -> list[Segment]:
             columns = max(c for c in range(1, kw + 1) if low.words(Segment(0, 1, 0, c, 0, low.units)) <= capacity)
             parts += [Segment(ky, 1, kx, min(columns, kw - kx), 0, low.units) for kx in range(0, kw, columns)]
         else:
+            units = capacity * (low.config.lanes // low.unit_bits)
             parts += [
-                Segment(ky, 1, kx, 1, u, min(capacity, low.units - u))
+                Segment(ky, 1, kx, 1, u, min(units, low.units - u))
                 for kx in range(kw)
-                for u in range(0, low.units, capacity)
+                for u in range(0, low.units, units)
             ]
     return parts
 
@@ -88,26 +90,34 @@ def output_column_tiles(low: Lowered) -> int:
 def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int) -> int:
     """Cycles of a layer with `resident` column tiles at a time; `streamed`: cycles to load filters for each tile."""
     config, (height, width) = low.config, low.pooled_shape
-    planes = low.groups * config.planes
     form = low.layer.output_format
-    raw, bits = form is None, 0 if form is None else form.bits
+    raw = form is None
+    writes = config.columns if form is None else writes_of_code(config, form.bits, 0)
     rows = min(config.rows, width)
     spots = height * -(-width // config.rows) * _positions(low)
     step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
     units = low.kernel[0] * (low.kernel[1] + (rows - 1) * step) * low.units
-    # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
-    fetched = 4 + 2 * resident
-    written = rows * (config.columns if raw else bits) * resident / _positions(low)
-    load = planes * (units + 1) + 4 + streamed * resident + written + fetched
-    execute = resident * (low.groups * low.weight_format.bits * words + 1)
-    interval = config.columns if raw else max(config.columns // config.ladders, bits)
-    store = resident * (max(rows * interval, 10) + 1)
-    per_spot = max(load, execute, store, _FETCH * fetched)
+    passes = low.groups + (low.act.validity and config.planes > 1)
+    patch = passes * (units + 1) + 4
+    interval = config.columns if raw else max(config.columns // config.ladders, writes)
+
+    def per_spot(count: int) -> float:
+        """Cycles of a pixel tile with `count` column tiles."""
+        fetched = 4 + 2 * count
+        # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
+        load = patch + streamed * count + rows * writes * count / _positions(low) + fetched
+        execute = count * (low.groups * low.weight_format.bits * words + 1)
+        store = count * (max(rows * interval, 10) + 1)
+        longest, *others = sorted((load, execute, store, _FETCH * fetched), reverse=True)
+        return longest + sum(others) / 16  # they wait for one another now and then
+
+    groups, rest = divmod(tiles, resident)
+    work = spots * (groups * per_spot(resident) + (per_spot(rest) if rest else 0))
+    groups += rest > 0
+    work += groups * patch if spots > 1 else 0
     # Filters: hidden behind the work of the group before where both fit the column buffers.
-    groups = -(-tiles // resident)
     filters = tiles * (config.columns * low.weight_format.bits * words + 2)
     alone = groups == 1 or 2 * resident * low.weight_format.bits * words > config.column_depth
-    work = groups * spots * per_spot + (groups * load if spots > 1 else 0)
     return int(work + (filters if alone else max(filters // groups, filters - work)))
 
 
@@ -126,8 +136,8 @@ def choose_tiling(low: Lowered) -> Tiling:
         fit = config.row_depth // slot
         slots = 2 * positions if fit >= 2 * positions else positions if fit >= positions else min(fit, 2)
         tile_words = k_planes * words
-        limits = {min(most, max(1, config.column_depth // tile_words // n)) for n in (1, 2)}
-        counts = {-(-tiles // -(-tiles // limit)) for limit in limits}  # groups of equal size
+        limit = min(most, max(1, config.column_depth // tile_words))
+        counts = {-(-tiles // -(-tiles // n)) for n in range(1, limit + 1)}  # groups of about the same size
         cycles, resident = min((_estimate(low, tiles, n, words, 0), -n) for n in counts)
         return Tiling(
             segments=[whole], words=[words], lanes=low.lanes([whole]), split=False, row_slots=slots, slot_words=slot,
@@ -143,6 +153,12 @@ def choose_tiling(low: Lowered) -> Tiling:
         raise CompileError(
             f"layer {low.name!r}: one pixel takes {low.units} words, {capacity} fit the buffers of configuration "
             f"{config.name!r}; a layer with a validity plane cannot be split further, use larger row and column buffers"
+        )
+    if any(s.units < low.units for s in segments) and low.width * low.units >> config.pixel_bits:
+        raise CompileError(
+            f"layer {low.name!r}: a pixel does not fit the buffers, and a row of {low.width} pixels of {low.units} "
+            f"units is more than the loader of configuration {config.name!r} can step through "
+            f"({(1 << config.pixel_bits) - 1}); raise pixel_bits, or row_depth and column_depth"
         )
     largest, total = max(sizes), sum(sizes)
     run_bits = (min(groups, k_planes) * total * config.lanes * ((1 << config.planes) - 1)).bit_length()

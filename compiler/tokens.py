@@ -11,6 +11,7 @@ import numpy as np
 from ..golden.errors import DipoleError
 from ..golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg
 from ..golden.loadmap import LoadMap, load_key, load_map
+from ..golden.tensor import tile_address, writes_of_code
 from ..rtl.config import Config
 from .program import Program, trace
 from .schedule import Task
@@ -157,11 +158,14 @@ class _Checker:
             self.ladder_reader[words] = self.stores
         if reg[StoreReg.RAW] or i.pool in (Pool.NONE, Pool.LAST):
             raw = reg[StoreReg.RAW]
-            step, bits = (32, config.columns * 32) if raw else (1, reg[StoreReg.GRANULES] * config.granule)
-            planes = 1 if raw else reg[StoreReg.BITS]
-            first = reg[StoreReg.DST] + np.arange(i.rows)[:, None] * reg[StoreReg.PIXEL_STRIDE]
-            first = (first + np.arange(planes) * reg[StoreReg.PLANE_STRIDE]) * config.granule + tile * step
-            memory = (first[..., None] + np.arange(0, bits, config.granule)) // config.mem_width
+            if raw:
+                writes, size = config.columns, 32 // config.granule
+                start, stride = reg[StoreReg.DST] + tile * size, size
+            else:
+                writes = writes_of_code(config, reg[StoreReg.BITS], reg[StoreReg.SHIFT])
+                start, stride = tile_address(config, reg[StoreReg.DST], i.tile), reg[StoreReg.GROUP_STRIDE]
+            first = start + np.arange(i.rows)[:, None] * reg[StoreReg.PIXEL_STRIDE] + np.arange(writes) * stride
+            memory = first // config.granules_per_word
             late = int(self.memory_reader[memory].max()) <= known
             self.need(at, late, "it overwrites memory that a load may still read")
             self.memory_writer[memory] = self.stores

@@ -72,16 +72,17 @@ class LoadReg(IntEnum):
     """Registers of the loader."""
 
     ACT = 0
-    """Chunk address of plane 0 of the patch's top left pixel in row 0; may point outside where padded."""
+    """Chunk address of group 0 of the patch's top left pixel in row 0; may point outside where padded."""
     ROW_STRIDE = 1
     """Chunks from one input row to the next."""
-    PLANE_STEP = 2
-    """Chunks from the last kernel row of a plane to the first one of the next: plane stride - (KH - 1) * ROW_STRIDE,
-    modulo 2^21."""
+    GROUP_STEP = 2
+    """Chunks from the last kernel row of a group of planes to the first one of the next: group stride - (KH - 1) *
+    ROW_STRIDE, modulo 2^21."""
     UNITS = 3
-    """Units per pixel and plane; pixels follow each other without gaps."""
+    """Units per pixel; pixels follow each other without gaps, and so do the planes of a group in a unit."""
     UNIT_LOG2 = 4
-    """log2 of the chunks per unit; a unit is at most `lanes` bits and aligned to its size."""
+    """log2 of the chunks per unit and plane; a unit is at most `lanes` bits and aligned to its size. Not there with
+    several planes per cycle, where a unit is a chunk."""
     KW = 5
     """Kernel width in pixels."""
     KH = 6
@@ -99,9 +100,11 @@ class LoadReg(IntEnum):
     PLANES = 12
     """Activation planes to load, the validity plane included."""
     PAD = 13
-    """Code of a pixel outside the image: bit m fills plane m."""
+    """Code of a pixel outside the image: bit m fills plane m. Planes that a group has beyond PLANES are filled with
+    their bits everywhere."""
     VALID = 14
-    """1: plane 0 is the validity plane, read for every pixel from VALID_ADDR, and ACT holds plane 1 onwards."""
+    """1: plane 0 is the validity plane, read for every pixel from VALID_ADDR. ACT holds the planes behind it (one plane
+    per cycle), or group 0, whose plane 0 is not used."""
     VALID_ADDR = 15
     """Chunk address of the one pixel that serves as validity plane (ones at real channels)."""
     WORDS = 16
@@ -136,16 +139,17 @@ class StoreReg(IntEnum):
     """Granule address of plane 0 of the output pixel of row 0, channel 0."""
     PIXEL_STRIDE = 1
     """Granules between the output pixels of neighbouring rows."""
-    PLANE_STRIDE = 2
-    """Granules from one output plane to the next."""
+    GROUP_STRIDE = 2
+    """Granules from one group of output planes to the next."""
     BITS = 3
     """Bits of an output code, 1..8."""
     SUM = 4
     """1: add the activation-sum column to every result."""
     RAW = 5
     """1: write each result as a 32-bit word (zero-extended accumulator), no ladder, no planes."""
-    GRANULES = 6
-    """Granules written per pixel, plane and tile, 1..columns/granule."""
+    SHIFT = 6
+    """1: codes are written from plane 1 on, as plane 0 is for the validity plane. Only there with several planes per
+    cycle."""
     LADDER = 7
     """Index of the ladder of column 0 of column tile 0, a multiple of the columns (what is below that is ignored)."""
 

@@ -95,7 +95,8 @@ def load_key(reg: Sequence[int], rows: int, base: int) -> tuple[object, ...]:
 
 def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap:
     """The map of LOADA with loader registers `reg` (indexed by LoadReg) for `rows` output pixels to address `base`."""
-    unit_chunks = 1 << reg[LoadReg.UNIT_LOG2]
+    w = config.planes
+    unit_chunks = 1 << reg[LoadReg.UNIT_LOG2] if w == 1 else 1
     unit_bytes = unit_chunks * config.chunk // 8
     lane_bytes = config.lanes // 8
     per_word = lane_bytes // unit_bytes
@@ -112,13 +113,16 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
         _inside(reg[LoadReg.IY], kh, reg[LoadReg.H]), _inside(reg[LoadReg.IX], pixels, reg[LoadReg.W])
     )  # fmt: skip
     inside = (y_first <= ky) & (ky < y_end) & (x_first <= px) & (px < x_end) & (m + u >= 0)
-    plane_stride = (reg[LoadReg.PLANE_STEP] + (kh - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
-    offset = (m - valid) * plane_stride + ky * reg[LoadReg.ROW_STRIDE] + (px * units + u) * unit_chunks
+    group_stride = (reg[LoadReg.GROUP_STEP] + (kh - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
+    group, sub = (m - valid, 0) if w == 1 else np.divmod(m, w)
+    offset = group * group_stride + ky * reg[LoadReg.ROW_STRIDE] + ((px * units + u) * w + sub) * unit_chunks
     fixed = (m == 0) & (valid == 1) & inside
-    offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * unit_chunks, offset)[inside]
+    offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * w * unit_chunks, offset)[inside]
     zero = offset.size  # index of the constant byte 0x00, 0xFF behind it
-    source = np.broadcast_to(zero + (reg[LoadReg.PAD] >> m & 1), inside.shape).copy()
-    source[inside] = np.arange(zero)
+    missing = -planes % w  # planes of the last group that the layer does not have
+    plane = np.arange(planes + missing)[:, None, None, None]
+    source = np.broadcast_to(zero + (reg[LoadReg.PAD] >> plane & 1), (planes + missing, *inside.shape[1:])).copy()
+    source[:planes][inside] = np.arange(zero)
 
     # The pixels of row r, and the place of each unit in its lane word.
     rows = min(rows, config.rows)
@@ -126,15 +130,12 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
     source = source[:, :, taken].transpose(2, 0, 1, 3, 4)  # [row, plane, ky, kx, unit]
     count = kh * kw * units
     fill = -count % per_word
-    source = np.pad(source.reshape(rows, planes, count), ((0, 0), (0, 0), (0, fill)), constant_values=zero)
+    source = np.pad(source.reshape(rows, planes + missing, count), ((0, 0), (0, 0), (0, fill)), constant_values=zero)
     index = np.arange(count + fill)
-    # Planes of the last group that the layer does not have are written with zeros.
-    missing = -planes % config.planes
-    source = np.pad(source, ((0, 0), (0, missing), (0, 0)), constant_values=zero)
-    group, sub = np.divmod(np.arange(planes + missing), config.planes)
+    group, sub = np.divmod(np.arange(planes + missing), w)
     depth = (base + group[:, None] * words + index // per_word) % config.row_depth
-    target = (depth * config.planes + sub[:, None]) * lane_bytes + index % per_word * unit_bytes
-    row_bytes = config.row_depth * config.planes * lane_bytes
+    target = (depth * w + sub[:, None]) * lane_bytes + index % per_word * unit_bytes
+    row_bytes = config.row_depth * w * lane_bytes
     target = np.arange(rows)[:, None, None] * row_bytes + target
 
     byte = np.arange(unit_bytes)

@@ -16,6 +16,7 @@ from .errors import DipoleError
 from .isa import Engine, ExecReg, Instruction, IsaError, LoadReg, Op, Pool, StoreReg, decode
 from .ladder import Ladders, unpack_ladder
 from .loadmap import LoadMap, Sizes, load_key, load_map
+from .tensor import group_granules, tile_address, writes_of_code
 
 __all__ = ["Machine", "Status"]
 
@@ -351,26 +352,30 @@ class Machine:
                 codes = np.maximum(codes, self._pool[:, :rows])
             self._pool[:, :rows] = codes
         if i.pool in (Pool.NONE, Pool.LAST):
-            self._write_planes(codes, at // config.granule)
+            self._write_planes(codes, tile_address(config, reg[StoreReg.DST], i.tile))
 
-    def _write_planes(self, codes: np.ndarray, offset: int) -> None:
+    def _write_planes(self, codes: np.ndarray, start: int) -> None:
+        """Whole groups of planes of codes [images, rows, columns], with zeros where the codes have none."""
         reg, config = self._reg[Engine.STORE], self.config
-        bits, count = reg[StoreReg.BITS], reg[StoreReg.GRANULES] * config.granule
-        strides = (reg[StoreReg.DST], reg[StoreReg.PIXEL_STRIDE], reg[StoreReg.PLANE_STRIDE])
-        rows = codes.shape[1]
-        places = self._places.get(key := (rows, offset, bits, count, *strides))
+        shift = reg[StoreReg.SHIFT] if config.planes > 1 else 0
+        writes = writes_of_code(config, reg[StoreReg.BITS], shift)
+        strides = (reg[StoreReg.PIXEL_STRIDE], reg[StoreReg.GROUP_STRIDE])
+        rows, granule = codes.shape[1], config.granule
+        places = self._places.get(key := (rows, start, writes, *strides))
         if places is None:
-            row, plane = np.arange(rows)[:, None], np.arange(bits)
-            address = strides[0] + row * strides[1] + plane * strides[2] + offset
-            places = self._places[key] = _Places.of((address & _ADDRESS_MASK) * config.granule, count)
+            row, group = np.arange(rows)[:, None], np.arange(writes)
+            address = (start + row * strides[0] + group * strides[1])[..., None, None] + group_granules(config)
+            places = self._places[key] = _Places.of((address & _ADDRESS_MASK) * granule, granule)
         if places.end > 8 * self._bytes:
             raise _Stop(Status.ADDRESS)
-        planes = codes[:, :, None, :count] >> np.arange(bits, dtype=np.uint8)[:, None] & 1
+        shifted = codes[:, :, None].astype(np.uint16) << shift
+        planes = (shifted >> np.arange(writes * config.planes)[:, None] & 1).astype(np.uint8)
+        planes = planes.reshape(-1, granule) if granule < 8 else planes
         packed = np.packbits(planes, axis=-1, bitorder="little").reshape(self.images, -1)
         for part in places.parts:
             at = places.byte[part]
             value = packed[:, part]
-            if count < 8:
+            if granule < 8:
                 value = self._memory[:, at] & ~places.mask[part] | value << places.shift[part]
             self._memory[:, at] = value
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg, decode
+from .tensor import writes_of_code
 
 __all__ = ["Timing", "exec_steps", "load_needs", "simulate_cycles"]
 
@@ -39,16 +40,16 @@ def exec_steps(words: int, groups: int, weight_planes: int, planes: int) -> int:
 
 
 def load_needs(registers: dict[int, int], rows: int, config: Any) -> bytes:
-    """For each step of a LOADA 1 if it reads main memory, else 0 (padding, filler, missing planes)."""
-    chunks = 1 << registers[LoadReg.UNIT_LOG2]
+    """For each step of a LOADA 1 if it reads main memory, else 0 (padding, filler)."""
+    chunks = 1 << registers[LoadReg.UNIT_LOG2] if config.planes == 1 else 1
     kw, kh, units = registers[LoadReg.KW], registers[LoadReg.KH], registers[LoadReg.UNITS]
     y = registers[LoadReg.IY] + np.arange(kh)
     x = registers[LoadReg.IX] + np.arange(kw + (rows - 1) * registers[LoadReg.STEP])
     inside = ((y >= 0) & (y < registers[LoadReg.H]))[:, None] & ((x >= 0) & (x < registers[LoadReg.W]))[None, :]
     filler = -(kh * kw * units * chunks) % config.chunks_per_lanes // chunks
     plane = np.repeat(inside.astype(np.uint8).ravel(), units).tobytes() + bytes(filler)
-    planes = registers[LoadReg.PLANES]
-    return plane * planes + (bytes(len(plane)) if planes % config.planes else b"")
+    groups = -(-registers[LoadReg.PLANES] // config.planes)
+    return plane * (groups + (registers[LoadReg.VALID] if config.planes > 1 else 0))
 
 
 def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 1 << 32) -> Timing:
@@ -79,7 +80,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     exec_left, exec_drain, exec_signal, exec_set_at = 0, False, False, -2
     draining, tile_ready_at = False, -1
     store_until, store_release = -1, -1  # last cycle of the tile at work
-    under_way_until, base_free_at = -1, 0
+    under_way_until, base_free_at, base_waits_until = -1, 0, -1
     writes: set[int] = set()
     drains: list[int] = []
     markers: list[int] = []
@@ -149,7 +150,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 load_prime = True
                 if op is Op.LOADA:
                     key = (*(load_reg[r] for r in (LoadReg.IY, LoadReg.IX, LoadReg.KH, LoadReg.KW, LoadReg.H,
-                             LoadReg.W, LoadReg.UNITS, LoadReg.UNIT_LOG2, LoadReg.STEP, LoadReg.PLANES)),
+                             LoadReg.W, LoadReg.UNITS, LoadReg.UNIT_LOG2, LoadReg.STEP, LoadReg.PLANES, LoadReg.VALID)),
                            instruction.rows)  # fmt: skip
                     if key not in needs:
                         needs[key] = load_needs(load_reg, instruction.rows, config)
@@ -193,16 +194,18 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
             instruction = queues[2][0]
             op = instruction.op
             if op is Op.ADD:
-                store_reg[instruction.reg] += instruction.value
-                pop_store = True
+                if t > base_waits_until:
+                    store_reg[instruction.reg] += instruction.value
+                    pop_store = True
             elif op is Op.STORE:
-                if 0 <= tile_ready_at <= t and t >= base_free_at:
+                if 0 <= tile_ready_at <= t and t > base_waits_until:
                     pop_store = True
                     tile_ready_at = -1
-                    raw, bits = store_reg[StoreReg.RAW], store_reg[StoreReg.BITS]
+                    raw = store_reg[StoreReg.RAW]
+                    writes_per_row = writes_of_code(config, store_reg[StoreReg.BITS], store_reg[StoreReg.SHIFT])
                     emit = instruction.pool in (Pool.NONE, Pool.LAST)
                     selects = config.columns if raw else groups_per_row
-                    interval = config.columns if raw else max(groups_per_row, bits if emit else 0)
+                    interval = config.columns if raw else max(groups_per_row, writes_per_row if emit else 0)
                     starts = [t + 1 + k * interval for k in range(instruction.rows)]
                     drains += [s + 1 + drain_lag for s in starts]
                     store_until = t + instruction.rows * interval
@@ -213,9 +216,11 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                         writes.update(s + 1 + drain_lag + k for s in starts for k in range(selects))
                     elif emit:
                         first = selects - 1 + ladder_latency + 2
-                        writes.update(s + first + k for s in starts for k in range(bits))
-                        under_way_until += bits
+                        writes.update(s + first + k for s in starts for k in range(writes_per_row))
+                        under_way_until += writes_per_row
                     if emit:
+                        if t < base_free_at:
+                            base_waits_until = base_free_at
                         base_free_at = starts[0] + (1 + drain_lag if raw else selects - 1 + ladder_latency + 2)
             elif still:
                 pop_store = True

@@ -1,6 +1,6 @@
 """A block RAM far from who fills it and from who reads it: with registers of its own on both ways."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,8 +19,8 @@ class Buffer(wiring.Component):
         See `BlockRam`.
     stages : int
         Registers on each of the two ways.
-    copies : int
-        `write_data` is repeated that often over the width.
+    parts, copies : int
+        `write_data` has that many parts, each of which is repeated over a part of the width.
 
     Members
     -------
@@ -28,9 +28,12 @@ class Buffer(wiring.Component):
     write : In(width // granule), write_address : In, write_data : In(width // copies)
     """
 
-    def __init__(self, *, width: int, depth: int, stages: int, granule: int | None = None, copies: int = 1):
+    def __init__(
+        self, *, width: int, depth: int, stages: int, granule: int | None = None, parts: int = 1, copies: int = 1
+    ):
         self.ram = BlockRam(width=width, depth=depth, granule=granule)
         self.stages = stages
+        self.parts = parts
         self.copies = copies
         members = dict(self.ram.signature.members)
         super().__init__(members | {"write_data": In(width // copies), "read_data": Out(width)})
@@ -48,6 +51,8 @@ class Buffer(wiring.Component):
             self.read_data.eq(late(ram.read_data, "read_data")),
             ram.write.eq(late(self.write, "write", reset_less=False)),
             ram.write_address.eq(late(self.write_address, "write_address")),
-            ram.write_data.eq(late(self.write_data, "write_data").replicate(self.copies)),
         ]
+        data = late(self.write_data, "write_data")
+        part = len(data) // self.parts
+        m.d.comb += ram.write_data.eq(Cat(data.word_select(k, part).replicate(self.copies) for k in range(self.parts)))
         return m

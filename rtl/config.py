@@ -54,10 +54,12 @@ class Config:
     """Registers on the way to main memory and back, 0..4: the first on the way there, the second on the way back, and
     so on. A word comes 1 + memory_lag cycles after its access."""
     chunk: int = 8
-    """Bits written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most
-    `lanes`."""
+    """Bits per plane written at once into a row buffer = the finest packing of channels, a power of two, 8..32, at most
+    `lanes`. With several planes per cycle a step of the loader brings one chunk of each, so a main memory word should
+    hold just these."""
     mem_width: int = 32
-    """Bits of a main memory word, a power of two, 32..256, at least `lanes` and `columns`."""
+    """Bits of a main memory word, a power of two, 32..256, at least `lanes`, `planes` x `chunk` and `planes` x
+    `columns`."""
     mem_depth: int
     """Words of main memory, a power of two, 256..2^20."""
     row_depth: int = 256
@@ -115,11 +117,14 @@ class Config:
             value = getattr(self, field)
             if type(value) is not bool:
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value!r}, must be true or false")
-        for field in ("lanes", "columns"):
-            if self.mem_width < getattr(self, field):
+        for what, size in (
+            ("lanes", self.lanes),
+            ("planes * columns", self.planes * self.columns),
+            ("planes * chunk", self.planes * self.chunk),
+        ):
+            if self.mem_width < size:
                 raise ConfigError(
-                    f"configuration {self.name!r}: mem_width is {self.mem_width}, "
-                    f"must be at least {field} ({getattr(self, field)})"
+                    f"configuration {self.name!r}: mem_width is {self.mem_width}, must be at least {what} ({size})"
                 )
         if self.mem_depth * self.granules_per_word > 1 << 21:
             raise ConfigError(
@@ -325,7 +330,6 @@ PRESETS: dict[str, Config] = {
             planes=4,
             levels=2,
             memory_lag=1,
-            chunk=16,
             mem_width=32,
             mem_depth=32768,
             acc_width=20,

@@ -125,16 +125,17 @@ class Engine(wiring.Component):
         # Operands enter the buffers in the form that the PEs of the family take.
         lane_word = Signal(config.lanes)
         m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
+        several = config.planes > 1  # the loader has a chunk for each plane, which stands at every place of the word
         for r in range(config.rows):
             m.submodules[f"row_buffer_{r}"] = buffer = Buffer(
                 width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk, stages=stages,
-                copies=config.planes,
+                parts=config.planes, copies=config.chunks_per_lanes if several else 1,
             )  # fmt: skip
             m.d.comb += [
                 Cat(buffer.read, buffer.read_address).eq(a_addresses[r // config.hop]),
                 buffer.write.eq(loader.row[r].enable),
                 buffer.write_address.eq(loader.row[r].address),
-                buffer.write_data.eq(lane_word),
+                buffer.write_data.eq(loader.row_data if several else lane_word),
                 array.a[r].eq(buffer.read_data),
             ]
         for c in range(config.columns):

@@ -12,6 +12,7 @@ from .config import Config
 from .crc import Crc32
 from .delay import delay_line
 from .memory import MemorySignature
+from .primitives.adders import increment
 
 __all__ = ["GAP_CYCLES", "Link"]
 
@@ -98,6 +99,7 @@ class Link(wiring.Component):
         status = Signal(4)
         in_data = Signal()  # the header has been accepted
         step = Signal(max(4, exact_log2(word_bytes)))  # byte of a header, a reply or a word
+        next_step = increment(m, platform, step, name="next_step")
         address = Signal(address_bits, reset_less=True)  # of the next word
         # Address of the last word; it is beyond the memory.
         last, last_high = Signal(address_bits, reset_less=True), Signal(reset_less=True)
@@ -149,7 +151,7 @@ class Link(wiring.Component):
         fetched = delay_line(m, fetch, config.memory_lag, "fetched")[-1]
         m.d.sync += write.eq(0)
         with m.If(write | fetch):
-            m.d.sync += address.eq(address + 1)
+            m.d.sync += address.eq(increment(m, platform, address, name="address_next"))
         m.d.comb += [
             self.mem.addr.eq(address),
             self.mem.en.eq(write | fetch),
@@ -161,7 +163,7 @@ class Link(wiring.Component):
         # --- silence ---------------------------------------------------------------------------------
         silence = Signal(range(self.gap + 1))
         silent = silence[-1]
-        m.d.sync += silence.eq(Mux(take | ~listening, 0, silence + 1))
+        m.d.sync += silence.eq(Mux(take | ~listening, 0, increment(m, platform, silence, name="silence_next")))
 
         # --- comparisons, registered because the paths behind them are long ---------------------------
         good, out_of_range, other_version, other_config = Signal(), Signal(), Signal(), Signal()
@@ -217,7 +219,7 @@ class Link(wiring.Component):
                 listen(broken=True)
                 with m.If(take):
                     m.d.comb += shift.eq(~step[3])
-                    m.d.sync += step.eq(step + 1)
+                    m.d.sync += step.eq(next_step)
                     with m.If(step == 4):
                         high = argument[8 + address_bits :].any()
                         m.d.sync += Cat(op, tag, last, last_high).eq(Cat(argument[: 8 + address_bits], high))
@@ -260,7 +262,7 @@ class Link(wiring.Component):
                 listen(broken=True)
                 m.d.comb += shift.eq(take)
                 with m.If(take):
-                    m.d.sync += step.eq(step + 1)
+                    m.d.sync += step.eq(next_step)
                     with m.If(step == word_bytes - 1):
                         m.d.sync += [write.eq(1), step.eq(Mux(at_last, 8, 0))]
                         with m.If(at_last):
@@ -291,7 +293,7 @@ class Link(wiring.Component):
                     with m.Default():
                         m.d.comb += self.o.payload.eq(crc.crc)
                 with m.If(give):
-                    m.d.sync += step.eq(step + 1)
+                    m.d.sync += step.eq(next_step)
                     with m.If(step == 7):
                         m.next = "PAUSE"
                     with m.If(step == 11):
@@ -321,7 +323,7 @@ class Link(wiring.Component):
                     give.eq(self.o.ready | (op == Command.LOAD_END)),
                 ]
                 with m.If(give):
-                    m.d.sync += step.eq(step + 1)
+                    m.d.sync += step.eq(next_step)
                     with m.If(step == word_bytes - 1):
                         m.d.sync += step.eq(0)
                         m.next = "FETCH"
@@ -333,7 +335,7 @@ class Link(wiring.Component):
 
             with m.State("EXPECTED"):  # the image's check sum, which the argument holds
                 m.d.comb += [self.o.payload.eq(argument), give.eq(1), shift.eq(1)]
-                m.d.sync += step.eq(step + 1)
+                m.d.sync += step.eq(next_step)
                 with m.If(step == 3):
                     m.next = "SETTLE"
 

@@ -11,6 +11,7 @@ from .config import Config
 from .delay import delay_line
 from .isa import LOADA, LOADP, REGISTER
 from .placer import BufferWrite, Placer, step_layout
+from .primitives.adders import increment
 
 __all__ = ["Loader"]
 
@@ -52,14 +53,18 @@ class Loader(wiring.Component):
     ladder_enable : Out(ladder_words), ladder_address : Out
     wdata : Out
         Data for all write ports: `lanes` bits, for the ladder memory 32.
+    row_data : Out(planes * chunk)
+        Only with several planes per cycle: data for row buffers, a chunk for each plane.
     busy : Out(1)
         Working on a load, or its last writes are under way.
     """
 
     def __init__(self, config: Config):
         self.config = config
+        several = {"row_data": Out(config.planes * config.chunk)} if config.planes > 1 else {}
         super().__init__(
-            {
+            several
+            | {
                 "i": In(stream.Signature(32)),
                 "freed": In(1),
                 "take_freed": Out(1),
@@ -95,18 +100,21 @@ class Loader(wiring.Component):
 
         # --- registers: counts are kept as last index, WORDS as the way back over a plane -----------
         shapes = {
-            LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.PLANE_STEP: address,
-            LoadReg.UNITS: range(config.row_depth * per_lanes), LoadReg.UNIT_LOG2: range(lane_shift + 1),
+            LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.GROUP_STEP: address,
+            LoadReg.UNITS: range(config.row_depth * per_lanes),
             LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
             LoadReg.IY: pixels + 1, LoadReg.IX: pixels + 1,
             LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address,
             LoadReg.WORDS: range(config.row_depth),
             LoadReg.WGT: address, LoadReg.WWORDS: range(config.column_depth),
         }  # fmt: skip
+        if planes == 1:
+            shapes[LoadReg.UNIT_LOG2] = range(lane_shift + 1)
         counts = (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.STEP, LoadReg.PLANES, LoadReg.WWORDS)
         reg = {r: Signal(shape, name=r.name.lower(), reset_less=True) for r, shape in shapes.items()}
-        unit_mask = Signal(lane_shift)  # chunks per unit - 1
-        m.d.comb += unit_mask.eq((1 << reg[LoadReg.UNIT_LOG2]) - 1)
+        unit_mask = Signal(lane_shift)  # chunks per unit and plane - 1
+        if planes == 1:
+            m.d.comb += unit_mask.eq((1 << reg[LoadReg.UNIT_LOG2]) - 1)
 
         # --- instructions ------------------------------------------------------------------------
         opcode = self.i.payload[28:]
@@ -190,11 +198,12 @@ class Loader(wiring.Component):
                 takes.eq(Cat(1, begun) & ~Cat(over, 0)),
             ]
         with m.If(turn | idle):
-            m.d.sync += unit.eq(unit + 1)
+            m.d.sync += unit.eq(increment(m, platform, unit, name="unit_next"))
             with m.If(unit_done | idle):
                 m.d.sync += unit.eq(0)
         with m.If((turn & unit_done) | idle):
-            m.d.sync += [x.eq(x + 1), to_begin.eq(to_begin + 1), to_end.eq(to_end + 1)]
+            for counter in (x, to_begin, to_end):
+                m.d.sync += counter.eq(increment(m, platform, counter, name=f"{counter.name}_next"))
             with m.If(begin):
                 m.d.sync += [to_begin.eq(0), begun.eq(Cat(1, begun))]
             with m.If(end):
@@ -202,23 +211,23 @@ class Loader(wiring.Component):
             with m.If(row_done | idle):
                 m.d.sync += [x.eq(reg[LoadReg.IX]), Cat(to_begin, to_end, begun, over).eq(0)]
 
-        # --- kernel rows and planes: the step that reads in the next cycle ----------------------------
+        # --- kernel rows and groups of planes: the step that reads in the next cycle ------------------
         signal, first = Signal(reset_less=True), Signal(reset_less=True)
         base = Signal(range(max(config.row_depth, config.column_depth, config.ladder_depth)), reset_less=True)
         # Kernel rows, columns, channels.
         ky = Signal(range(max(1 << pixels, config.columns, config.ladder_depth)), reset_less=True)
         ky_end = Signal(len(ky), reset_less=True)
-        plane = Signal(4, reset_less=True)
-        # Chunks of the word at work already filled for row 0; at the end of a plane the rest gets zeros (filler).
+        group = Signal(4 - exact_log2(planes), reset_less=True)
+        # Chunks of the word at work already filled for row 0; at the end of a group the rest gets zeros (filler).
         fill, filler = Signal(lane_shift, reset_less=True), Signal(reset_less=True)
-        # After the last plane zeros for the missing ones of its group.
-        zero_pass = Signal(reset_less=True)
+        # Before group 0: its plane 0 is the validity plane, and stands elsewhere in main memory. With one plane per
+        # cycle that is a group like the others.
+        validity = Signal(reset_less=True)
 
-        taps_end, tail, full, plane_end, last_plane, load_end = (Signal(name=n) for n in (
-            "taps_end", "tail", "full", "plane_end", "last_plane", "load_end"))  # fmt: skip
+        taps_end, tail, full, group_end, last_group, load_end = (Signal(name=n) for n in (
+            "taps_end", "tail", "full", "group_end", "last_group", "load_end"))  # fmt: skip
         step, next_fill = Signal(), Signal(lane_shift)
         y = Signal(pixels + 1)
-        group_end = plane[: exact_log2(planes)].all() if planes > 1 else 1
         m.d.comb += [
             step.eq(run & advance),
             turn.eq(prime | (advance & ~filler)),
@@ -226,23 +235,23 @@ class Loader(wiring.Component):
             tail.eq(taps_end | filler),
             full.eq(~kind.act | (next_fill == 0)),
             next_fill.eq(fill + Mux(filler | takes[0], unit_mask + 1, 0)),
-            plane_end.eq(tail & full),
-            last_plane.eq(plane == reg[LoadReg.PLANES]),
-            load_end.eq(plane_end & (~kind.act | zero_pass | (last_plane & group_end))),
+            group_end.eq(tail & full),
+            last_group.eq(group == reg[LoadReg.PLANES] >> exact_log2(planes)),
+            load_end.eq(group_end & (~kind.act | (last_group & ~validity))),
             y.eq(ky + reg[LoadReg.IY]),
         ]
         with m.If(step):
             m.d.sync += [first.eq(0), fill.eq(next_fill), filler.eq(tail & ~full)]
-            if planes > 1:
-                m.d.sync += zero_pass.eq(zero_pass | (plane_end & last_plane))
         with m.If((step & row_end & ~filler) | idle):
-            m.d.sync += ky.eq(ky + 1)
+            m.d.sync += ky.eq(increment(m, platform, ky, name="ky_next"))
             with m.If((ky == ky_end) | idle):
                 m.d.sync += ky.eq(0)
-        with m.If((step & plane_end) | idle):
-            m.d.sync += plane.eq(plane + 1)
+        with m.If(step & group_end):
+            m.d.sync += [group.eq(group + ~validity), validity.eq(0)]
         with m.If(idle):
-            m.d.sync += [first.eq(1), Cat(plane, fill, filler, zero_pass).eq(0)]
+            m.d.sync += [first.eq(1), Cat(group, fill, filler).eq(0)]
+            if planes > 1:
+                m.d.sync += validity.eq(reg[LoadReg.VALID])
         runs_on, hinders = Signal(), Signal()  # in the next cycle: a step is made; the one that reads hinders a load
         m.d.comb += [
             runs_on.eq(prime | (run & ~(advance & load_end))),
@@ -256,18 +265,18 @@ class Loader(wiring.Component):
         )
         next_address = Signal(address)
         origin, valid_plane = Signal(_Origin, reset_less=True), Signal(reset_less=True)
-        by_unit, by_row, by_plane = (Signal(name=n, reset_less=True) for n in ("by_unit", "by_row", "by_plane"))
+        by_unit, by_row, by_group = (Signal(name=n, reset_less=True) for n in ("by_unit", "by_row", "by_group"))
         row_start, row_read = Signal(reset_less=True), Signal()
         # A choice of four in two LUT4 per bit: `low` is the first two, or which of the others.
         near, far = origin.as_value()[0], origin.as_value()[1]
         low = Mux(far, near.replicate(address), Mux(near, row_address, chunk_address))
         counted_from = Mux(far, (low & reg[LoadReg.WGT]) | (~low & reg[LoadReg.VALID_ADDR]), low)
-        unit_chunks = Mux(kind.act, unit_mask + 1, Mux(kind.weight, per_lanes, ladder_part))
+        unit_chunks = Mux(kind.act, (unit_mask + 1) * planes, Mux(kind.weight, per_lanes, ladder_part))
         m.d.comb += next_address.eq(
             counted_from
             + (
                 Mux(by_row, reg[LoadReg.ROW_STRIDE], 0)
-                | Mux(by_plane, reg[LoadReg.PLANE_STEP], 0)
+                | Mux(by_group, reg[LoadReg.GROUP_STEP], 0)
                 | Mux(by_unit, unit_chunks, 0)
             )
         )
@@ -281,7 +290,7 @@ class Loader(wiring.Component):
                 origin.eq(Cat(from_row & ~row_start, from_valid)),
                 by_unit.eq(~from_row & ~from_valid),
                 by_row.eq(from_row & ~valid_plane & ~taps_end),
-                by_plane.eq(from_row & ~valid_plane & taps_end),
+                by_group.eq(from_row & ~valid_plane & taps_end),
             ]
         with m.If(advance & ~filler):
             m.d.sync += chunk_address.eq(next_address)
@@ -301,7 +310,7 @@ class Loader(wiring.Component):
                 last_row.eq(loada.rows),
                 base.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
                 row_address.eq(reg[LoadReg.ACT]),
-                Cat(by_unit, by_row, by_plane).eq(0),
+                Cat(by_unit, by_row, by_group).eq(0),
                 row_start.eq(~reg[LoadReg.VALID]),
             ]
             with m.Switch(opcode):
@@ -320,12 +329,18 @@ class Loader(wiring.Component):
                 m.d.sync += [origin.eq(_Origin.CONSTANTS), valid_plane.eq(0)]
 
         # --- the step that reads: request -----------------------------------------------------------
-        need, pad = Signal(), Signal(reset_less=True)
+        need = Signal()
+        # Planes whose chunk does not come from main memory, and the bit that fills it.
+        constant, pad = Signal(planes, reset_less=True), Signal(planes, reset_less=True)
+        inside = Signal()
+        missing = Cat(last_group & (v > reg[LoadReg.PLANES][: exact_log2(planes)]) for v in range(planes))
+        m.d.comb += inside.eq(inside_x & below(y, reg[LoadReg.H]) & ~filler)
         with m.If(advance):
             m.d.sync += [
                 reading.eq(0),
-                need.eq(run & (~kind.act | (inside_x & below(y, reg[LoadReg.H]) & ~filler & ~zero_pass))),
-                pad.eq(Array(reg[LoadReg.PAD])[plane] & ~filler & ~zero_pass),
+                need.eq(run & (~kind.act | inside)),
+                constant.eq(Mux(kind.act, ~inside.replicate(planes) | missing, 0)),
+                pad.eq(reg[LoadReg.PAD].word_select(group, planes) & ~filler.replicate(planes)),
             ]
             with m.If(run):
                 m.d.sync += [
@@ -334,8 +349,9 @@ class Loader(wiring.Component):
                     reading.ladder.eq(kind.ladder),
                     reading.first.eq(first),
                     reading.alone.eq(first | ~kind.act),
-                    reading.end.eq(Mux(kind.act, plane_end, row_end)),
-                    reading.zero_pass.eq(zero_pass),
+                    reading.end.eq(Mux(kind.act, group_end, row_end)),
+                    reading.first_plane.eq(~reg[LoadReg.VALID] | validity | (group != 0)),
+                    reading.other_planes.eq(~validity),
                     reading.filled.eq(load_end & signal),
                 ]
             with m.If(run & kind.act):
@@ -353,20 +369,43 @@ class Loader(wiring.Component):
         m.d.sync += [self.busy.eq(busy), hinders_set.eq(busy | set_)]
 
         # --- the word comes: chunk p of the data is chunk `at` of the memory word, or a constant ------
-        constant = Signal(reset_less=True)
-        m.d.sync += constant.eq(~need)
-        constant = with_word(constant, "constant")
-        mask = Signal(range(parts))
-        m.d.comb += mask.eq(Mux(reading.weight, per_lanes - 1, Mux(reading.ladder, ladder_part - 1, unit_mask)))
         memory_chunks = Array(self.rdata.word_select(k, config.chunk) for k in range(config.chunks_per_word))
+        place = chunk_address[:chunk_shift]
+
+        def late(value, name: str):
+            """`value`, which goes with `reading`, in the cycle in which the word comes."""
+            register = Signal.like(value, name=name, reset_less=True)
+            m.d.sync += register.eq(value)
+            return with_word(register, name)
+
+        whole = Mux(reading.weight, per_lanes - 1, ladder_part - 1)  # chunks of a lane word, of 32 bits - 1
+        mask = Signal(range(parts))
+        m.d.comb += mask.eq(Mux(reading.act, unit_mask, whole) if planes == 1 else whole)
+        # Lane words, ladder words and the planes of a chunk may all fill memory words; then no chunk changes its place.
+        straight = planes > 1 and {config.chunks_per_word} == {parts, per_lanes, ladder_part, planes}
+        if planes == 1:
+            filled_in = late(~need, "filled_in")
+        else:
+            constant, pad = late(constant, "constant_late"), late(pad, "pad_late")
         for p in range(parts):
-            at = Signal(max(1, chunk_shift), name=f"at{p}", reset_less=True)
-            place = chunk_address[:chunk_shift]
-            place = place ^ ((place ^ p) & mask)
-            m.d.sync += at.eq(Mux(need, place, pad.replicate(len(at))))
-            at = with_word(at, f"at{p}")
-            chunk = Mux(constant, at[0].replicate(config.chunk), memory_chunks[at[:chunk_shift]])
+            at = Signal(max(1, chunk_shift), name=f"place{p}")
+            m.d.comb += at.eq(place ^ ((place ^ p) & mask))
+            if straight:
+                chunk = Mux(constant[p], pad[p].replicate(config.chunk), memory_chunks[p])
+            elif planes > 1:
+                chunk = memory_chunks[late(at, f"at{p}")[:chunk_shift]]
+            else:  # where no memory word is needed, `at` is the constant
+                at = late(Mux(need, at, pad.replicate(len(at))), f"at{p}")
+                chunk = Mux(filled_in, at[0].replicate(config.chunk), memory_chunks[at[:chunk_shift]])
             m.d.sync += self.wdata.word_select(p, config.chunk).eq(chunk)
+        if straight:
+            m.d.comb += self.row_data.eq(self.wdata)
+        elif planes > 1:
+            group_chunk = late(place[exact_log2(planes) :], "group_chunk")
+            for v in range(planes):
+                chunk = memory_chunks[Cat(Const(v, exact_log2(planes)), group_chunk)]
+                chunk = Mux(constant[v], pad[v].replicate(config.chunk), chunk)
+                m.d.sync += self.row_data.word_select(v, config.chunk).eq(chunk)
 
         # --- the write ------------------------------------------------------------------------------
         m.submodules.placer = placer = Placer(config)

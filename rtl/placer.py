@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import Config
+from .primitives.adders import increment
 
 __all__ = ["BufferWrite", "Placer", "step_layout"]
 
@@ -32,8 +33,9 @@ def step_layout(config: Config) -> data.StructLayout:
             "first": 1,
             "alone": 1,  # no load starts while it reads
             "taken": config.rows,
-            "end": 1,  # of a plane, column, ladder
-            "zero_pass": 1,
+            "end": 1,  # of a group of planes, column, ladder
+            "first_plane": 1,  # plane 0 of the group is written
+            "other_planes": 1,  # so are the others
             "filled": 1,
         }
     )
@@ -52,7 +54,8 @@ class Placer(wiring.Component):
     base : In
         Buffer address of the load, with its first step coming.
     unit_mask, words : In
-        LOADA: chunks per unit - 1; minus the lane words of a plane (the way back to the start of its group).
+        LOADA: chunks per unit - 1; minus the lane words of a plane (the way back behind the validity plane, which the
+        other planes of its group join).
     row : Out(BufferWrite) per row
     column_enable : Out(columns), column_address : Out
     ladder_enable : Out(ladder_words), ladder_address : Out
@@ -90,19 +93,9 @@ class Placer(wiring.Component):
             late = self.first & (coming.act | coming.weight | coming.ladder)
             m.d.sync += Assert(~late, "loader: a load starts before the last word of the one before has come")
 
-        # --- row buffers: `subplane` is the plane of the group of W --------------------------------
-        subplane, subplanes, back = Signal(planes, init=1), Signal(planes), Signal()
-        if planes > 1:
-            m.d.comb += [
-                back.eq(writing.act & writing.end & ~subplane[-1]),
-                subplanes.eq(subplane | Mux(writing.zero_pass, Cat(subplane[:v].any() for v in range(planes)), 0)),
-            ]
-            with m.If(writing.act & writing.end):
-                m.d.sync += subplane.eq(subplane.rotate_left(1))
-            with m.If(self.first):
-                m.d.sync += subplane.eq(1)
-        else:
-            m.d.comb += subplanes.eq(1)
+        # --- row buffers ---------------------------------------------------------------------------
+        back = writing.act & writing.end & ~writing.other_planes if planes > 1 else 0
+        written = [writing.first_plane, *[writing.other_planes] * (planes - 1)] if planes > 1 else [1]
         jump = Signal(exact_log2(config.row_depth))
         m.d.comb += jump.eq(Mux(coming.first, self.base, 0) | Mux(back, self.words, 0))
         for r, port in enumerate(self.row):
@@ -116,7 +109,7 @@ class Placer(wiring.Component):
             here = Cat(((p ^ place) & ~unit_mask)[:lane_shift] == 0 for p in range(per_lanes))
             m.d.comb += [
                 port.address.eq(place >> lane_shift),
-                port.enable.eq(Cat(Mux(taken & subplanes[v], here, 0) for v in range(planes))),
+                port.enable.eq(Cat(Mux(taken & plane, here, 0) for plane in written)),
             ]
 
         # --- column buffers and ladder memory -----------------------------------------------------
@@ -125,7 +118,7 @@ class Placer(wiring.Component):
         with m.If(coming.first | (writing.weight & writing.end)):
             m.d.sync += target.eq(self.base)
         with m.Elif(writing.weight | writing.end):
-            m.d.sync += target.eq(target + 1)
+            m.d.sync += target.eq(increment(m, platform, target, name="target"))
         with m.If(writing.weight & writing.end):
             m.d.sync += column.eq(column.rotate_left(1))
         with m.If(writing.ladder):

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..golden.isa import Pool as Mode
 from .config import Config
+from .primitives.adders import increment
 from .primitives.ram import BlockRam
 
 __all__ = ["Pool"]
@@ -51,7 +52,7 @@ class Pool(wiring.Component):
         m.d.comb += [here.eq(Mux(self.start, 0, index)), ram.read_address.eq(here), ram.read.eq(self.valid)]
         m.d.sync += [valid.eq(self.valid), previous.eq(here)]
         with m.If(self.valid):
-            m.d.sync += index.eq(here + 1)
+            m.d.sync += index.eq(increment(m, platform, here, name="index"))
 
         larger = []
         for k in range(config.ladders):

@@ -1,6 +1,6 @@
 """Store engine: drains a tile row by row, requantizes, pools, and writes planes or raw results to main memory."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -12,6 +12,7 @@ from .delay import delay_line
 from .isa import REGISTER, STORE
 from .ladder import Ladder
 from .pool import Pool
+from .primitives.adders import decrement, increment
 
 __all__ = ["Store"]
 
@@ -24,11 +25,12 @@ class Store(wiring.Component):
     """Takes SET, ADD, STORE and DONE.
 
     SET and DONE take one cycle and wait until nothing was under way in the cycle before, ADD takes one cycle. STORE
-    starts when the tile stands in the drain registers and the STORE before it has begun to write, if it writes at all;
-    it takes one cycle to start and `interval` cycles per row, where interval = max(columns / ladders, BITS if it writes
-    planes), or columns when RAW. A row's `columns / ladders` groups of results are taken from the drain chain in its
-    first cycles, and come `drain_lag` cycles later. A row's planes are written from `ladder_latency + 2` cycles after
-    its last group has come, one per cycle; a raw result in the cycle after it has come.
+    starts when the tile stands in the drain registers; it takes one cycle to start and `interval` cycles per row, where
+    interval = max(columns / ladders, groups of planes if it writes them), or columns when RAW. A STORE or ADD also
+    waits until, of the STOREs before it that write, all but the last one have begun to. A row's `columns / ladders`
+    groups of results are taken from the drain chain in its first cycles, and come `drain_lag` cycles later. A row's
+    planes are written from `ladder_latency + 2` cycles after its last group has come, `planes` per cycle; a raw result
+    in the cycle after it has come.
 
     Members
     -------
@@ -82,6 +84,18 @@ class Store(wiring.Component):
             }
         )
 
+    def _tile_address(self, pixel: Value, tile: Value, raw: Value) -> Value:
+        """Granule address of a column tile; see golden/tensor.py. In raw tensors no planes lie in between."""
+        config = self.config
+        below, planes = exact_log2(config.chunk // config.granule), exact_log2(config.planes)
+        channels = tile * (config.columns // config.granule)
+        offset = Mux(raw, tile * (config.columns * 32 // config.granule),
+                     Cat(channels[:below], Const(0, planes), channels[below:]))  # fmt: skip
+        in_gap = [below <= bit < below + planes for bit in range(len(pixel))]
+        leap = Cat(bit | ~raw if gap else bit for bit, gap in zip(pixel, in_gap, strict=True))
+        total = (leap + offset)[: len(pixel)]
+        return Cat(bit & raw if gap else bit for bit, gap in zip(total, in_gap, strict=True))
+
     def elaborate(self, platform):
         m = Module()
         config = self.config
@@ -93,14 +107,18 @@ class Store(wiring.Component):
         reg = {
             StoreReg.DST: Signal(address, name="dst", reset_less=True),
             StoreReg.PIXEL_STRIDE: Signal(address, name="pixel_stride", reset_less=True),
-            StoreReg.PLANE_STRIDE: Signal(address, name="plane_stride", reset_less=True),
+            StoreReg.GROUP_STRIDE: Signal(address, name="group_stride", reset_less=True),
             StoreReg.BITS: Signal(4, name="bits", reset_less=True),
             StoreReg.SUM: Signal(name="sum", reset_less=True),
             StoreReg.RAW: Signal(name="raw", reset_less=True),
-            StoreReg.GRANULES: Signal(range(tile_granules + 1), name="granules", reset_less=True),
+            StoreReg.SHIFT: Signal(name="shift_codes", reset_less=True),
             StoreReg.LADDER: Signal(range(config.ladder_depth), name="ladder", reset_less=True),
         }
         raw, bits = reg[StoreReg.RAW], reg[StoreReg.BITS]
+        several = config.planes > 1
+        # Codes are written in groups of `planes` planes, from plane 0 or 1 on: number of the last group.
+        last_write = Signal(range(8))
+        m.d.comb += last_write.eq((bits - (~reg[StoreReg.SHIFT] if several else 1)) >> exact_log2(config.planes))
         opcode = self.i.payload[28:]
         field, store = Signal(REGISTER), Signal(STORE)
         m.d.comb += [field.eq(self.i.payload), store.eq(self.i.payload)]
@@ -116,6 +134,8 @@ class Store(wiring.Component):
         channel_tile = Signal(range(max(2, config.ladder_depth // columns)), reset_less=True)
         first_row = Signal(reset_less=True)
         next_base, next_base_valid = Signal(address, reset_less=True), Signal()
+        # A STORE that has started while the base of the one before still stands in `next_base`.
+        waiting, waiting_tile = Signal(), Signal(len(store.tile), reset_less=True)
         taking, last_of_row, row_end, next_row_start = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_of_row.eq(position == Mux(raw, columns, groups) - 1),
@@ -141,18 +161,18 @@ class Store(wiring.Component):
             with m.Case(_case(Op.SET)):  # `still` is never 1 while `running`
                 m.d.comb += [self.i.ready.eq(still), set_.eq(self.i.valid & still)]
             with m.Case(_case(Op.ADD)):
-                m.d.comb += self.i.ready.eq(~running)
-                with m.If(self.i.valid & ~running & (field.reg == StoreReg.DST)):
+                m.d.comb += self.i.ready.eq(~running & ~waiting)
+                with m.If(self.i.valid & self.i.ready & (field.reg == StoreReg.DST)):
                     m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
             with m.Case(_case(Op.DONE)):
                 m.d.comb += [self.i.ready.eq(still), self.done.eq(self.i.valid & still)]
             with m.Case(_case(Op.STORE)):
                 m.d.comb += [
-                    self.i.ready.eq(~running & self.tile_ready & ~next_base_valid),
+                    self.i.ready.eq(~running & self.tile_ready & ~waiting),
                     self.take_tile.eq(self.i.valid & self.i.ready),
                 ]
         with m.If(self.take_tile):
-            m.d.sync += [running.eq(1), next_base_valid.eq(new_emit)]
+            m.d.sync += running.eq(1)
         chosen = {r: set_ & (field.reg[: exact_log2(len(reg))] == r) for r in reg}
         for r, target in reg.items():
             with m.If(chosen[r]):
@@ -165,8 +185,7 @@ class Store(wiring.Component):
         ]
         with m.If(~running):
             # What a STORE starts from follows the instruction in front until it is taken.
-            scale = Mux(raw, columns * raw_granules, tile_granules)
-            planes_end = Mux(new_emit & (bits > groups), bits, groups) - 1
+            planes_end = Mux(new_emit & (last_write >= groups), last_write, groups - 1)
             m.d.sync += [
                 tile.mode.eq(store.pool),
                 tile.low.eq(store.low),
@@ -180,13 +199,27 @@ class Store(wiring.Component):
                 release_at.eq(Mux(raw, max(columns - 1 - lead, 0), Mux(planes_end > lead, planes_end - lead, 0))),
             ]
         with m.Else():
-            m.d.sync += position.eq(position + 1)
+            m.d.sync += position.eq(increment(m, platform, position, name="position"))
             with m.If(row_end):
-                m.d.sync += [position.eq(0), row.eq(row + 1), rows_left.eq(rows_left - 1), first_row.eq(0)]
+                m.d.sync += [
+                    position.eq(0),
+                    row.eq(increment(m, platform, row, name="row")),
+                    rows_left.eq(decrement(m, platform, rows_left, name="rows_left")),
+                    first_row.eq(0),
+                ]
                 with m.If(rows_left == 0):
                     m.d.sync += running.eq(0)
+        base_tile = Mux(waiting, waiting_tile, store.tile)
         with m.If(~next_base_valid):
-            m.d.sync += next_base.eq(reg[StoreReg.DST] + store.tile * scale)
+            m.d.sync += [
+                next_base.eq(self._tile_address(reg[StoreReg.DST], base_tile, raw)),
+                next_base_valid.eq(waiting | (self.take_tile & new_emit)),
+                waiting.eq(0),
+            ]
+        with m.Else():
+            m.d.sync += waiting.eq(waiting | (self.take_tile & new_emit))
+        with m.If(~waiting):
+            m.d.sync += waiting_tile.eq(store.tile)
 
         # --- ladders, then pool ------------------------------------------------------------------
         drained = [self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns + 1)]
@@ -212,7 +245,7 @@ class Store(wiring.Component):
         ]
         valids = delay_line(m, takes[lag], latency + 1, "valid")
         m.submodules.pool = pool = Pool(config)
-        totals, codes = [], []
+        totals = []
         for p in range(ladders):
             m.submodules[f"ladder{p}"] = ladder = Ladder(config)
             m.d.comb += [
@@ -230,48 +263,47 @@ class Store(wiring.Component):
                     ladder.late_word.eq(self.late_word[p]),
                 ]
             totals.append(ladder.total)
-            codes.append(ladder.code)
+            m.d.comb += pool.code.word_select(p, 8).eq(ladder.code)
 
         flag = delay_line(m, taken[lag].flags, latency + 1, "flags", reset_less=True)
         m.d.comb += [
             pool.valid.eq(valids[latency - 1] & ~raw),
             pool.start.eq(flag[latency - 1].tile),
             pool.mode.eq(flag[latency].mode),
-            pool.code.eq(Cat(codes)),
         ]
 
-        # --- gather codes to planes -----------------------------------------------------------------
-        gathered = [Signal(columns, name=f"gathered{k}", reset_less=True) for k in range(8)]
-        planes = [Signal(columns, name=f"planes{k}", reset_less=True) for k in range(8)]
-        writing, write_plane = Signal(), Signal(3, reset_less=True)
+        # --- gather codes to planes: the bits of the codes move on in every cycle ------------------------
+        codes = [pool.o.word_select(p, 8) for p in range(ladders)]
+        if several:
+            codes = [Mux(reg[StoreReg.SHIFT], Cat(Const(0, 1), code), code) for code in codes]
+        # When group g of planes is written, a row has gone g places further; it then fills the lowest ones.
+        planes = []
+        for k in range(8 + several):
+            plane = Signal(columns + k // config.planes * ladders, name=f"plane{k}", reset_less=True)
+            m.d.sync += plane.eq(Cat(plane, (code[k] for code in codes))[ladders:])
+            planes.append(plane[:columns])
+        writing, write = Signal(), Signal.like(last_write, reset_less=True)
         # What happens to the codes that come in the next cycle.
         coming = flag[latency]
         emits = valids[latency] & ~raw & ((coming.mode == Mode.NONE) | (coming.mode == Mode.LAST))
-        starts, gather = Signal(reset_less=True), Signal()
+        starts = Signal(reset_less=True)
         row_event, new_tile = Signal(), Signal()
         with m.If(emits):
             m.d.sync += starts.eq((starts | coming.tile) & ~coming.last)
         m.d.sync += [
-            gather.eq(emits),
             row_event.eq(Mux(raw, row_starts[lag], emits & coming.last)),
             new_tile.eq(Mux(raw, taken[lag].new_tile, starts | coming.tile)),
         ]
-        # Planes are written from the cycle after `load` on, one per cycle, so they move on in every cycle but that.
         load = Signal()
         m.d.sync += load.eq(emits & coming.last)
         with m.If(load):
-            m.d.sync += write_plane.eq(0)
+            m.d.sync += write.eq(0)
         with m.Elif(writing):
-            m.d.sync += write_plane.eq(write_plane + 1)
+            m.d.sync += write.eq(increment(m, platform, write, name="write_next"))
         # Raw results are written in the cycle after they are taken. One register, as it decides who has main memory.
-        m.d.sync += writing.eq((raw & takes[lag]) | load | (writing & ~raw & (write_plane != bits - 1)))
-        for k, (plane, above) in enumerate(zip(planes, [*planes[1:], None], strict=True)):
-            new = Cat(gathered[k], Cat(pool.o[8 * p + k] for p in range(ladders)))[ladders:]
-            m.d.sync += plane.eq(new if above is None else Mux(load, new, above))
-            with m.If(gather):
-                m.d.sync += gathered[k].eq(new)
+        m.d.sync += writing.eq((raw & takes[lag]) | load | (writing & ~raw & (write != last_write)))
 
-        # --- where: a pointer over the planes or the raw results of a row --------------------------------
+        # --- where: a pointer over the groups of planes or the raw results of a row ----------------------
         row_base, pointer = Signal(address, reset_less=True), Signal(address, reset_less=True)
         base = Signal(address)
         m.d.comb += base.eq(Mux(new_tile, next_base, row_base))
@@ -280,7 +312,7 @@ class Store(wiring.Component):
             with m.If(new_tile):
                 m.d.sync += next_base_valid.eq(0)
         with m.Else():
-            m.d.sync += pointer.eq(pointer + Mux(raw, raw_granules, reg[StoreReg.PLANE_STRIDE]))
+            m.d.sync += pointer.eq(pointer + Mux(raw, raw_granules, reg[StoreReg.GROUP_STRIDE]))
 
         # --- main memory: the data stand at every place of the word, write enables choose --------------
         within = delay_line(m, taken[lag].within, 1, "within", reset_less=True)[-1]  # raw: total within a group
@@ -297,18 +329,19 @@ class Store(wiring.Component):
                 self.we.eq(Cat(g // raw_granules == place >> exact_log2(raw_granules) for g in range(len(self.we)))),
             ]
         with m.Else():
-            m.d.comb += [
-                self.wdata.eq(planes[0].replicate(config.mem_width // columns)),
-                self.we.eq(
-                    Cat(
-                        (g // tile_granules == place >> exact_log2(tile_granules))
-                        & (g % tile_granules < reg[StoreReg.GRANULES])
-                        for g in range(len(self.we))
-                    )
-                ),
-            ]
+            # Granule g of a word: `below` bits of it count channels, then the plane, then channels again.
+            below, plane_bits = exact_log2(config.chunk // granule), exact_log2(config.planes)
+            tile_here = Cat(place[:below], place[below + plane_bits :]) >> exact_log2(tile_granules)
+            for g in range(len(self.we)):
+                plane = g >> below & (config.planes - 1)
+                channel = g & (1 << below) - 1 | g >> below + plane_bits << below
+                part = Array(planes[plane :: config.planes])[write].word_select(channel % tile_granules, granule)
+                m.d.comb += [
+                    self.wdata.word_select(g, granule).eq(part),
+                    self.we[g].eq(tile_here == channel // tile_granules),
+                ]
         m.d.comb += [
-            under_way.eq(running | Cat(takes[1:], valids[1:]).any() | writing | next_base_valid),
+            under_way.eq(running | Cat(takes[1:], valids[1:]).any() | writing | next_base_valid | waiting),
             self.busy.eq(running | ~still),
         ]
         m.d.sync += still.eq(~(under_way | self.take_tile))

@@ -5,6 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
+from .primitives.adders import decrement, increment
+
 __all__ = ["Uart", "UartReceiver", "UartTransmitter"]
 
 MIN_DIVISOR = 4
@@ -51,9 +53,13 @@ class UartTransmitter(wiring.Component):
             with m.If(self.i.valid):
                 m.d.sync += [shift.eq(Cat(Const(0, 1), self.i.payload)), bits.eq(10)]
         with m.Elif(timer == 0):
-            m.d.sync += [timer.eq(self.divisor - 1), shift.eq(Cat(shift[1:], Const(1, 1))), bits.eq(bits - 1)]
+            m.d.sync += [
+                timer.eq(self.divisor - 1),
+                shift.eq(Cat(shift[1:], Const(1, 1))),
+                bits.eq(decrement(m, platform, bits, name="bits_next")),
+            ]
         with m.Else():
-            m.d.sync += timer.eq(timer - 1)
+            m.d.sync += timer.eq(decrement(m, platform, timer, name="timer_next"))
         return m
 
 
@@ -96,7 +102,7 @@ class UartReceiver(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
 
-        m.d.sync += timer.eq(timer - 1)
+        m.d.sync += timer.eq(decrement(m, platform, timer, name="timer_next"))
         with m.If(tick):
             m.d.sync += timer.eq(self.divisor - 1)
         with m.FSM():
@@ -112,7 +118,11 @@ class UartReceiver(wiring.Component):
                     m.next = "REST"
             with m.State("DATA"), m.If(tick):
                 m.d.comb += self.line_error.eq(self.o.valid & ~self.o.ready)
-                m.d.sync += [self.o.payload.eq(Cat(self.o.payload[1:], line)), self.o.valid.eq(0), bits.eq(bits + 1)]
+                m.d.sync += [
+                    self.o.payload.eq(Cat(self.o.payload[1:], line)),
+                    self.o.valid.eq(0),
+                    bits.eq(increment(m, platform, bits, name="bits_next")),
+                ]
                 with m.If(bits == 7):
                     m.next = "STOP"
             with m.State("STOP"), m.If(tick):

@@ -1,11 +1,32 @@
 """Adders that do something else besides, in one iCE40 logic cell per bit, where synthesis takes two or three."""
 
-from amaranth.hdl import Cat, Module, Mux, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Value
 
 from .family import family_of
 from .ice40 import CarryChain
 
-__all__ = ["add_or_load", "add_turned", "sum_unless"]
+__all__ = ["add_or_load", "add_turned", "decrement", "increment", "sum_unless"]
+
+_RIPPLE = 5
+"""Bits up to which a counter is smaller in LUTs than with a carry chain."""
+
+
+def increment(m: Module, platform: object, value: Value, *, name: str) -> Value:
+    """`value + 1`, modulo its width. Synthesis makes a cell more, which takes the lowest bit into the carry chain."""
+    if family_of(platform) != "ice40":
+        return (value + 1)[: len(value)]
+    if len(value) <= _RIPPLE:
+        return Cat(value[k] ^ value[:k].all() for k in range(len(value)))
+    chain = CarryChain(m, platform, name)
+    first = chain.start(value[0])
+    return Cat(first, *(chain.add(bit, Const(0)) for bit in value[1:]))
+
+
+def decrement(m: Module, platform: object, value: Value, *, name: str) -> Value:
+    """`value - 1`, modulo its width, without a carry chain where it is short."""
+    if family_of(platform) != "ice40" or len(value) > _RIPPLE:
+        return (value - 1)[: len(value)]
+    return ~increment(m, platform, ~value, name=name)
 
 
 def add_or_load(

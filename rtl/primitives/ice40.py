@@ -73,6 +73,26 @@ class CarryChain:
         self._carry = carry
         return o
 
+    def start(self, x: Value) -> Signal:
+        """At the bottom of the chain: the lowest bit of x + 1, with its carry; returns the sum.
+
+        A carry with two constants is `x`, and so Yosys would leave the cell out, and nextpnr make one that takes `x`
+        into the chain, if it were not kept.
+        """
+        if family_of(self._platform) != "ice40":
+            return self.bit(x, Const(1))
+        name = f"{self._name}_0"
+        self.cells += 1
+        o, carry = Signal(name=name), Signal(name=f"{name}_carry")
+        one, zero = Const(1), Const(0)
+        table = Const(_truth_table(lambda i0, i1, i2, ci: ~i1, 4), 16)
+        self._m.submodules += [
+            Instance("SB_LUT4", a_keep=1, p_LUT_INIT=table, i_I0=zero, i_I1=x, i_I2=one, i_I3=zero, o_O=o),
+            Instance("SB_CARRY", a_keep=1, i_I0=x, i_I1=one, i_CI=zero, o_CO=carry),
+        ]
+        self._carry = carry
+        return o
+
     def add(self, x: Value, y: Value) -> Signal:
         """An adder bit of x and y; returns the sum."""
         return self.bit(x, y)

@@ -82,7 +82,7 @@ def test_split_equals_whole(planes, act_bits, weight_bits):
         conv(rng, 5, 6, (3, 2), weight=weight, act=act),
     ]
     net = network(layers, 3, 4)
-    small = dataclasses.replace(SMALL, planes=planes)
+    small = dataclasses.replace(SMALL, planes=planes, mem_width=64)
     program = run_and_compare(net, small)
     whole = run_and_compare(net, dataclasses.replace(small, row_depth=1024, column_depth=1024))
     assert program.layers[0].split

@@ -43,9 +43,11 @@ def bits(data):
 
 def slow_loada(config, memory_bits, buffers, reg, rows, base):
     """Row buffers bits [row, depth, plane, lane] after LOADA, unit by unit."""
-    unit = config.chunk << reg[LoadReg.UNIT_LOG2]
+    w = config.planes
+    chunks = 1 << reg[LoadReg.UNIT_LOG2] if w == 1 else 1
+    unit = config.chunk * chunks
     per_word = config.lanes // unit
-    plane_stride = (reg[LoadReg.PLANE_STEP] + (reg[LoadReg.KH] - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
+    group_stride = (reg[LoadReg.GROUP_STEP] + (reg[LoadReg.KH] - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
     for r in range(rows):
         for m in range(-(-reg[LoadReg.PLANES] // config.planes) * config.planes):
             i = 0
@@ -53,17 +55,16 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
                 for kx in range(reg[LoadReg.KW]):
                     x, y = reg[LoadReg.IX] + r * reg[LoadReg.STEP] + kx, reg[LoadReg.IY] + ky
                     for u in range(reg[LoadReg.UNITS]):
-                        if m >= reg[LoadReg.PLANES]:
-                            value = np.zeros(unit)
-                        elif not (0 <= x < reg[LoadReg.W] and 0 <= y < reg[LoadReg.H]):
+                        missing = m >= reg[LoadReg.PLANES]
+                        if missing or not (0 <= x < reg[LoadReg.W] and 0 <= y < reg[LoadReg.H]):
                             value = np.full(unit, reg[LoadReg.PAD] >> m & 1)
                         else:
                             px = r * reg[LoadReg.STEP] + kx
-                            address = reg[LoadReg.ACT] + (m - reg[LoadReg.VALID]) * plane_stride
-                            address += ky * reg[LoadReg.ROW_STRIDE]
-                            address += (px * reg[LoadReg.UNITS] + u) << reg[LoadReg.UNIT_LOG2]
+                            group = m // w if w > 1 else m - reg[LoadReg.VALID]
+                            address = reg[LoadReg.ACT] + group * group_stride + ky * reg[LoadReg.ROW_STRIDE]
+                            address += ((px * reg[LoadReg.UNITS] + u) * w + m % w) * chunks
                             if reg[LoadReg.VALID] and m == 0:
-                                address = reg[LoadReg.VALID_ADDR] + (u << reg[LoadReg.UNIT_LOG2])
+                                address = reg[LoadReg.VALID_ADDR] + u * w * chunks
                             value = memory_bits[address % (1 << 21) * config.chunk :][:unit]
                         place = base + m // config.planes * reg[LoadReg.WORDS] + i // per_word
                         lane = i % per_word * unit
@@ -79,21 +80,22 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
 @pytest.mark.parametrize("seed", range(12))
 def test_loada(config, seed):
     rng = np.random.default_rng(seed)
-    log2 = int(rng.integers(config.chunks_per_lanes.bit_length()))
-    units = int(rng.integers(1, 4)) if 1 << log2 == config.chunks_per_lanes else 1
-    kh, kw, h, w = (int(n) for n in rng.integers(1, 4, 4))
+    w = config.planes
+    log2 = int(rng.integers(config.chunks_per_lanes.bit_length())) if w == 1 else 0
+    units = int(rng.integers(1, 4)) if w > 1 or 1 << log2 == config.chunks_per_lanes else 1
+    kh, kw, h, width = (int(n) for n in rng.integers(1, 4, 4))
     valid = int(rng.integers(2))
-    planes = int(rng.integers(1 + valid, 6))
-    row_stride = w * units << log2
+    row_stride = width * units * w << log2
     words = -(-kh * kw * units * (1 << log2) // config.chunks_per_lanes)
-    iy, ix = int(rng.integers(-2, h + 1)), int(rng.integers(-3, w + 1))
-    start = 64 * config.chunks_per_word
+    planes = int(rng.integers(1 + valid, 1 + min(9, config.row_depth // words * w)))
+    iy, ix = int(rng.integers(-2, h + 1)), int(rng.integers(-3, width + 1))
+    start = 64 * config.chunks_per_word + iy * row_stride + (ix * units * w << log2)
     reg = {
-        LoadReg.ACT: (start + iy * row_stride + (ix * units << log2)) % (1 << 21),
-        LoadReg.ROW_STRIDE: row_stride, LoadReg.PLANE_STEP: (h - kh + 1) * row_stride & 0x1FFFFF, LoadReg.UNITS: units,
+        LoadReg.ACT: start % (1 << 21), LoadReg.ROW_STRIDE: row_stride,
+        LoadReg.GROUP_STEP: (h - kh + 1) * row_stride & 0x1FFFFF, LoadReg.UNITS: units,
         LoadReg.UNIT_LOG2: log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: int(rng.integers(1, 5)),
-        LoadReg.H: h, LoadReg.W: w, LoadReg.IY: iy, LoadReg.IX: ix, LoadReg.PLANES: planes,
-        LoadReg.PAD: int(rng.integers(1 << planes)), LoadReg.VALID: valid,
+        LoadReg.H: h, LoadReg.W: width, LoadReg.IY: iy, LoadReg.IX: ix, LoadReg.PLANES: planes,
+        LoadReg.PAD: int(rng.integers(1 << 9)), LoadReg.VALID: valid,
         LoadReg.VALID_ADDR: 32 * config.chunks_per_word, LoadReg.WORDS: words,
     }  # fmt: skip
     rows = int(rng.integers(1, config.rows + 1))
@@ -101,7 +103,7 @@ def test_loada(config, seed):
     m = machine(config, [*sets(Engine.LOAD, reg), word(Op.LOADA, rows=rows, base=base)], rng)
     before = bits(m._rows[0]).copy()
     assert m.run(ENTRY) is Status.OK
-    signed = {**reg, LoadReg.ACT: start + iy * row_stride + (ix * units << log2)}
+    signed = {**reg, LoadReg.ACT: start}
     slow_loada(config, bits(m.memory), before, signed, rows, base)
     assert np.array_equal(bits(m._rows[0]), before)
 
@@ -179,8 +181,10 @@ def test_exec(config, groups, planes):
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize("pool", [False, True])
-def test_store(config, pool):
-    """Ladders, index rounded down to the columns; sum column; pooling with low and high; all other bits stay."""
+@pytest.mark.parametrize("shift", [0, 1])
+def test_store(config, pool, shift):
+    """Ladders, index rounded down to the columns; sum column; pooling with low and high; planes that a group has beyond
+    those of the code are zeros; all other bits stay."""
     rng = np.random.default_rng(7)
     n_bits, tile, ladder = 3, 1, 2 * config.columns
     count = config.ladder_depth
@@ -188,13 +192,11 @@ def test_store(config, pool):
     limits = {"neg": 2, "shift": 8, "offset": 1 << config.acc_width, "multiplier": 250, "fraction": 250}
     ladders = dataclasses.replace(zeros, **{name: rng.integers(hi, size=count) for name, hi in limits.items()})
     data = pack_ladder(ladders, config).astype("<u4").tobytes()
-    granules = max(1, config.columns // config.granule // 2)
-    pixel = config.columns // config.granule * 2
+    pixel = max(2 * config.columns, config.chunk) // config.granule * config.planes
     dst = 512 * 32 // config.granule
     registers = {
-        StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: pixel, StoreReg.PLANE_STRIDE: pixel * config.rows,
-        StoreReg.BITS: n_bits, StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.GRANULES: granules,
-        StoreReg.LADDER: ladder + 1,
+        StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: pixel, StoreReg.GROUP_STRIDE: pixel * config.rows,
+        StoreReg.BITS: n_bits, StoreReg.SUM: 1, StoreReg.RAW: 0, StoreReg.LADDER: ladder + 1, StoreReg.SHIFT: shift,
     }  # fmt: skip
     steps = [(Pool.FIRST, 0, 0), (Pool.NEXT, 1, 31), (Pool.LAST, 0, config.rows - 1)] if pool else [(Pool.NONE, 0, 0)]
     program = [*sets(Engine.LOAD, {LoadReg.WGT: 160 * 32 // config.chunk}), word(Op.LOADP, base=0, count=count)]
@@ -214,18 +216,22 @@ def test_store(config, pool):
         for r in range(config.rows):
             for c in range(config.columns):
                 channel = (ladder + tile * config.columns + c) % config.ladder_depth
-                neg, shift, offset, mul, fraction = (int(getattr(ladders, name)[channel]) for name in limits)
+                neg, down, offset, mul, fraction = (int(getattr(ladders, name)[channel]) for name in limits)
                 t = s[r, c] + s[r, -1]
                 d = (offset - t if neg else t - offset) % (1 << config.acc_width)
                 d -= (1 << config.acc_width) if d >> (config.acc_width - 1) else 0
-                code = 0 if d < 0 else min((mul * d + fraction) >> shift, (1 << n_bits) - 1)
+                code = 0 if d < 0 else min((mul * d + fraction) >> down, (1 << n_bits) - 1)
                 if kind is Pool.NONE or low <= r <= high:
                     best[r, c] = max(best[r, c], code)
+    w = config.planes
+    first = shift if w > 1 else 0
     for r in range(config.rows):
-        for plane in range(n_bits):
-            granule = dst + r * pixel + plane * pixel * config.rows + tile * config.columns // config.granule
-            at = granule * config.granule
-            before[at : at + granules * config.granule] = best[r, : granules * config.granule] >> plane & 1
+        for place in range(-(-(n_bits + first) // w) * w):
+            for c in range(config.columns):
+                unit, lane = divmod(tile * config.columns + c, config.chunk)
+                at = (dst + r * pixel + place // w * pixel * config.rows) * config.granule
+                at += (unit * w + place % w) * config.chunk + lane
+                before[at] = best[r, c] << first >> place & 1
     assert np.array_equal(bits(m.memory), before)
 
 
@@ -260,7 +266,7 @@ def test_repeat_nested():
 
 
 LOAD_BASICS = {
-    LoadReg.ROW_STRIDE: 1, LoadReg.PLANE_STEP: 1, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 1, LoadReg.STEP: 1,
+    LoadReg.ROW_STRIDE: 1, LoadReg.GROUP_STEP: 1, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 1, LoadReg.STEP: 1,
     LoadReg.H: 1, LoadReg.W: 1, LoadReg.PLANES: 1, LoadReg.WORDS: 1, LoadReg.WWORDS: 1,
 }  # fmt: skip
 END = PRESETS["test_tiny"].mem_depth
@@ -303,7 +309,7 @@ def test_store_out_of_range(raw, over):
     granules = config.mem_depth * config.granules_per_word
     last = granules - (config.columns * 32 // config.granule if raw else 1)
     dst = last + over * (config.granules_per_word if raw else 1)
-    registers = {StoreReg.DST: dst, StoreReg.BITS: 1, StoreReg.GRANULES: 1, StoreReg.RAW: raw}
+    registers = {StoreReg.DST: dst, StoreReg.BITS: 1, StoreReg.RAW: raw}
     program = [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 0), word(Op.EXEC, first=True, drain=True)]
     m = machine(config, [*program, word(Op.STORE)], np.random.default_rng(0))
     assert m.run(ENTRY) is (Status.ADDRESS if over else Status.OK)
@@ -321,15 +327,16 @@ def test_images_together(config):
     """Several images give what each gives alone: in memory, and in every drained word."""
     rng = np.random.default_rng(1)
     program = [*sets(Engine.LOAD, {
-        LoadReg.ACT: 256 * config.chunks_per_word, LoadReg.ROW_STRIDE: 2, LoadReg.PLANE_STEP: 2, LoadReg.UNITS: 1,
-        LoadReg.KW: 1, LoadReg.KH: 2, LoadReg.STEP: 1, LoadReg.H: 9, LoadReg.W: 9, LoadReg.PLANES: 3, LoadReg.WORDS: 2,
+        LoadReg.ACT: 256 * config.chunks_per_word, LoadReg.ROW_STRIDE: 2 * config.planes,
+        LoadReg.GROUP_STEP: 2, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 2, LoadReg.STEP: 1, LoadReg.H: 9,
+        LoadReg.W: 9, LoadReg.PLANES: 3, LoadReg.WORDS: 2,
         LoadReg.WGT: 320 * config.chunks_per_word, LoadReg.WWORDS: 4,
     })]  # fmt: skip
     groups = -(-3 // config.planes)
     program += [word(Op.LOADA, rows=config.rows), word(Op.LOADW), word(Op.LOADP, count=config.columns)]
     dst = 700 * config.granules_per_word
-    store = {StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: 8, StoreReg.PLANE_STRIDE: 128, StoreReg.BITS: 2}
-    program += [*exec_registers(2, groups, 2, 2), *sets(Engine.STORE, {**store, StoreReg.GRANULES: 1})]
+    store = {StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: 8, StoreReg.GROUP_STRIDE: 128, StoreReg.BITS: 2}
+    program += [*exec_registers(2, groups, 2, 2), *sets(Engine.STORE, store)]
     for kind in (Pool.FIRST, Pool.LAST, Pool.NONE):
         tile = word(Op.EXEC, first=True, drain=True)
         program += [tile, word(Op.STORE, rows=config.rows, pool=kind)]

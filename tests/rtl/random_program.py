@@ -31,12 +31,12 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
     loads = 0
     per_lanes = config.chunks_per_lanes
     for _ in range(layers):
-        unit_log2 = integer(0, per_lanes.bit_length() - 1)
-        unit = 1 << unit_log2
+        unit_log2 = integer(0, per_lanes.bit_length() - 1) if config.planes == 1 else 0
+        unit = config.planes << unit_log2  # chunks of all planes
         while True:
             kh, kw, units = integer(1, 5), integer(1, 5), integer(1, 3)
             planes, weight_planes = integer(1, 9), integer(1, 8)
-            words = -(-kh * kw * units * unit // per_lanes)
+            words = -(-kh * kw * units * (1 << unit_log2) // per_lanes)
             groups = -(-planes // config.planes)
             fits = words * groups * 2 <= config.row_depth and words * weight_planes * 2 <= config.column_depth
             if fits and words * groups * weight_planes < 700:
@@ -46,7 +46,7 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
         row_stride = w * units * unit + unit * integer(0, 2)
         for reg, value in {
             LoadReg.ROW_STRIDE: row_stride,
-            LoadReg.PLANE_STEP: (row_stride * (h - kh + 1) + unit * integer(0, 3)) & ((1 << 21) - 1),
+            LoadReg.GROUP_STEP: (row_stride * (h - kh + 1) + unit * integer(0, 3)) & ((1 << 21) - 1),
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: step,
             LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes, LoadReg.PAD: integer(0, 511), LoadReg.VALID: valid,
             LoadReg.VALID_ADDR: unit * integer(0, 50), LoadReg.WORDS: words, LoadReg.WWORDS: words * weight_planes,
@@ -61,12 +61,12 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             set_(Engine.EXEC, reg, value)
         raw = integer(0, 3) == 0
         bits = integer(1, 8)
-        tile_granules = config.columns // config.granule
-        pixel_stride = 64 * 32 // config.granule if raw else 2 * tile_granules
+        pixel_bits = 64 * 32 if raw else max(2 * config.columns, config.chunk) * config.planes
+        pixel_stride = pixel_bits // config.granule
         for reg, value in {
             StoreReg.DST: granules // 2, StoreReg.PIXEL_STRIDE: pixel_stride,
-            StoreReg.PLANE_STRIDE: pixel_stride * 40, StoreReg.BITS: bits, StoreReg.SUM: integer(0, 1),
-            StoreReg.RAW: int(raw), StoreReg.GRANULES: integer(1, tile_granules), StoreReg.LADDER: 0,
+            StoreReg.GROUP_STRIDE: pixel_stride * 40, StoreReg.BITS: bits, StoreReg.SUM: integer(0, 1),
+            StoreReg.RAW: int(raw), StoreReg.SHIFT: integer(0, 1), StoreReg.LADDER: 0,
         }.items():  # fmt: skip
             set_(Engine.STORE, reg, value)
         column_tiles = min(2, config.ladder_depth // config.columns)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from random_program import random_program
 
+from dipole.compiler.mapping import compile_network
+from dipole.compiler.random_networks import random_network
 from dipole.golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, StoreReg, encode
 from dipole.golden.machine import Machine
 from dipole.golden.timing import simulate_cycles
@@ -49,14 +51,39 @@ def check_programs(config: Config, seeds: range) -> None:
 ONE_ROW = dataclasses.replace(TINY, name="one_row", rows=1, columns=8, planes=4, sum_column=False, queue_depth=1)
 
 
+# Column tiles wider than a chunk, and than the pixels of few channels.
+WIDE_TILE = dataclasses.replace(TINY, name="wide_tile", columns=32, ladder_depth=64)
+WIDE_TILES = dataclasses.replace(
+    TINY, name="wide_tiles", columns=16, planes=2, ladders=4, mem_width=64, mem_depth=8192, memory_lag=2
+)
+
+
 # Registers on the long ways, with skew and with several planes per cycle.
 STAGES = dataclasses.replace(TINY, name="stages", rows=3, hop=2, stages=1, memory_lag=1)
 DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_lag=3)
 
 
-@pytest.mark.parametrize("config", [TINY, PRESETS["test_wide"], ONE_ROW, STAGES, DEEP], ids=lambda config: config.name)
+@pytest.mark.parametrize(
+    "config", [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP], ids=lambda config: config.name
+)
 def test_random_programs(config: Config) -> None:
     check_programs(config, range(12))
+
+
+@pytest.mark.parametrize("config", [WIDE_TILE, WIDE_TILES], ids=lambda config: config.name)
+def test_networks_on_wide_tiles(config: Config) -> None:
+    """Tensors of fewer channels than a tile has columns, as the compiler lays them out."""
+    with open_simulator(config, engine="verilator") as simulator:
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            program = compile_network(random_network(rng), config)
+            machine = Machine(config)
+            machine.memory[:] = rng.integers(256, size=len(machine.memory), dtype=np.uint8)
+            machine.load(program.image)
+            simulator.load(bytes(machine.memory))
+            assert machine.run(program.entry) == 0
+            assert simulator.run(program.entry).error == 0
+            assert bytes(simulator.memory) == bytes(machine.memory), f"seed {seed}"
 
 
 def test_amaranth_simulator_agrees() -> None:
@@ -136,5 +163,15 @@ def test_many_random_programs(name: str) -> None:
 @pytest.mark.parametrize("hop", [1, 3])
 def test_every_structure(planes: int, hop: int) -> None:
     """Planes per cycle and forwarding distance, with rows that are no power of two and jobs shorter than the skew."""
-    config = dataclasses.replace(TINY, name=f"w{planes}h{hop}", rows=5, columns=8, planes=planes, hop=hop, acc_width=32)
+    config = dataclasses.replace(
+        TINY,
+        name=f"w{planes}h{hop}",
+        rows=5,
+        columns=8,
+        planes=planes,
+        hop=hop,
+        mem_width=64,
+        mem_depth=8192,
+        acc_width=32,
+    )
     check_programs(config, range(3000, 3030))

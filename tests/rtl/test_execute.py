@@ -20,7 +20,13 @@ def config_of(planes: int) -> Config:
     depths = {1: (128, 128), 2: (64, 256), 4: (128, 128), 8: (256, 32)}
     row_depth, column_depth = depths[planes]
     return dataclasses.replace(
-        PRESETS["test_tiny"], name=f"w{planes}", planes=planes, row_depth=row_depth, column_depth=column_depth
+        PRESETS["test_tiny"],
+        name=f"w{planes}",
+        planes=planes,
+        mem_width=64,
+        mem_depth=8192,
+        row_depth=row_depth,
+        column_depth=column_depth,
     )
 
 

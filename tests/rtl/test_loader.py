@@ -17,8 +17,10 @@ CONFIGS = {
     "tiny": TINY,
     "wide": PRESETS["test_wide"],
     "one_row": dataclasses.replace(TINY, rows=1),
-    "planes_4": dataclasses.replace(TINY, rows=3, planes=4, lanes=32, chunk=16, corrections=False),
-    "one_chunk": dataclasses.replace(TINY, lanes=32, chunk=32, planes=8, mul_width=8, corrections=False),
+    "planes_4": dataclasses.replace(TINY, rows=3, planes=4, lanes=32, corrections=False),
+    "one_chunk": dataclasses.replace(
+        TINY, lanes=32, chunk=32, planes=8, mem_width=256, mem_depth=2048, mul_width=8, corrections=False
+    ),
     "stages": dataclasses.replace(TINY, rows=3, stages=1, memory_lag=2),
     "stages_planes": dataclasses.replace(PRESETS["test_wide"], stages=2, memory_lag=3),
     "long_word": dataclasses.replace(TINY, rows=5, lanes=64, mem_width=128, mem_depth=4096),
@@ -36,8 +38,8 @@ def random_loads(config: Config, rng: np.random.Generator, layers: int) -> list[
         program.append(Instruction(op=Op.SET, reg=reg, value=value))
 
     for _ in range(layers):
-        unit_log2 = integer(0, config.chunks_per_lanes.bit_length() - 1)
-        unit, most = 1 << unit_log2, integer(0, 1) * 3 + 1
+        unit_log2 = integer(0, config.chunks_per_lanes.bit_length() - 1) if config.planes == 1 else 0
+        unit, most = config.planes << unit_log2, integer(0, 1) * 3 + 1
         while True:
             kh, kw, units, planes = (
                 integer(1, most),
@@ -45,13 +47,13 @@ def random_loads(config: Config, rng: np.random.Generator, layers: int) -> list[
                 integer(1, most),
                 integer(1, 9 if most > 1 else 2),
             )
-            words = -(-kh * kw * units * unit // config.chunks_per_lanes)
+            words = -(-kh * kw * units * (1 << unit_log2) // config.chunks_per_lanes)
             if words * -(-planes // config.planes) * 2 <= config.row_depth:
                 break
         h, w = integer(1, 9), integer(1, 9)
         row_stride = w * units * unit
         for reg, value in {
-            LoadReg.ROW_STRIDE: row_stride, LoadReg.PLANE_STEP: row_stride * (h - kh + 1) & ((1 << 21) - 1),
+            LoadReg.ROW_STRIDE: row_stride, LoadReg.GROUP_STEP: row_stride * (h - kh + 1) & ((1 << 21) - 1),
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh,
             LoadReg.STEP: integer(1, 3), LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes,
             LoadReg.PAD: integer(0, 511), LoadReg.VALID: integer(0, 1), LoadReg.VALID_ADDR: unit * integer(0, 50),
@@ -123,12 +125,14 @@ def run(
             assert not ctx.get(dut.range_error)
             filled += ctx.get(dut.filled)
             data = ctx.get(dut.wdata)
+            row_data = ctx.get(dut.row_data) if config.planes > 1 else data
             for r in range(config.rows):
                 enable, address = ctx.get(dut.row[r].enable), ctx.get(dut.row[r].address)
                 for bit in range(config.planes * per_lanes):
                     if enable >> bit & 1:
                         v, p = divmod(bit, per_lanes)
-                        part = (data >> p * config.chunk & ((1 << config.chunk) - 1)).to_bytes(chunk_bytes, "little")
+                        part = row_data >> (v if config.planes > 1 else p) * config.chunk & ((1 << config.chunk) - 1)
+                        part = part.to_bytes(chunk_bytes, "little")
                         rows[r, address, v, p * chunk_bytes : (p + 1) * chunk_bytes] = list(part)
             for c in range(config.columns):
                 if ctx.get(dut.column_enable) >> c & 1:

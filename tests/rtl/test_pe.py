@@ -59,7 +59,7 @@ def random_tiles(config: Config, rng: random.Random, tiles: int) -> tuple[list, 
 def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_width: int, seed: int) -> None:
     config = Config(
         name="pe", rows=1, columns=4, lanes=lanes, chunk=chunk, planes=planes, acc_width=acc_width,
-        mem_width=max(32, lanes), mem_depth=256,
+        mem_width=256, mem_depth=256,
     )  # fmt: skip
     rng = random.Random(seed)
     cycles, results = random_tiles(config, rng, 30)

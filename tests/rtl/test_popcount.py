@@ -29,7 +29,7 @@ def config(lanes: int, chunk: int = 8, planes: int = 1, levels: int = 1) -> Conf
         chunk=chunk,
         planes=planes,
         levels=levels,
-        mem_width=max(32, lanes),
+        mem_width=256,
         mem_depth=256,
     )
 
