@@ -132,13 +132,14 @@ struct Sim {
     }
 
     void reset() {
+        context.assertOn(false);  // before the reset the state is undefined
         dut->rst = 1;
         dut->clk = 0;
         dut->eval();
         step();
         dut->rst = 0;
         dut->eval();
-        failure.clear();  // before the reset the state is undefined
+        context.assertOn(true);
     }
 };
 
