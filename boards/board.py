@@ -60,6 +60,8 @@ class Board:
     """Options of the platform's tool flow."""
     placers: tuple[str, ...] = ("static",)
     """Placers of nextpnr: the next one is tried with a seed that does not route with the one before."""
+    reserved: tuple[str, ...] = ()
+    """Places of LUTs (nextpnr's names) that stay empty if the design leaves enough others; see `netlist.reserve`."""
     by_block: bool = False
     """Synthesize each distinct block once and flatten at the end: much faster for large arrays, as small for ECP5."""
     cells: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
-from .netlist import open_carry_ends, share_modules
+from .netlist import open_carry_ends, reserve, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import StuckError, ToolError, find_tool, run_tool
 
@@ -93,7 +93,8 @@ def run_flow(
     run_tool(tools[0], synthesize, directory=work, log=work / "yosys.out")
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
-    (work / "top.json").write_text(open_carry_ends((work / "top.json").read_text()))
+    netlist, reserved = reserve(open_carry_ends((work / "top.json").read_text()), board.reserved)
+    (work / "top.json").write_text(netlist)
 
     def one_seed(seed: int, placers: Sequence[str]) -> SeedResult:
         placer, *others = placers
@@ -117,7 +118,7 @@ def run_flow(
             if not isinstance(error, StuckError):
                 raise FlowError(str(error)) from error
             return one_seed(seed, others) if others else SeedResult(seed, {}, {}, placer, failure=str(error))
-        return read_seed(seed, folder / "report.json", placer)
+        return read_seed(seed, folder / "report.json", placer, reserved={"TRELLIS_COMB": reserved})
 
     progress("place and route", 2, steps)
     # The first start of a WebAssembly tool compiles it into a cache, which several at once would write together.

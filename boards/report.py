@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from ..golden.errors import DipoleError
@@ -93,8 +94,14 @@ class FlowReport:
         return {"fmax_mhz": self.fmax(), "utilisation": cells, "best_seed": self.best.seed, "seeds": seeds}
 
 
-def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
-    """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed."""
+_NONE: Mapping[str, int] = MappingProxyType({})
+
+
+def read_seed(seed: int, path: Path, placer: str = "", *, reserved: Mapping[str, int] = _NONE) -> SeedResult:
+    """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed.
+
+    `reserved`: cells of each type that are not of the design.
+    """
     try:
         data = json.loads(path.read_text())
         clocks = {
@@ -102,7 +109,7 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
             for name, clock in data["fmax"].items()
         }
         cells = {
-            name: (int(cell["used"]), int(cell["available"]))
+            name: (int(cell["used"]) - reserved.get(name, 0), int(cell["available"]))
             for name, cell in data["utilization"].items()
             if cell["used"]
         }

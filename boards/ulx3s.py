@@ -9,7 +9,16 @@ from .board import Board
 __all__ = ["ulx3s"]
 
 
-def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, frequency: float) -> Board:
+def ulx3s(
+    *,
+    size: str,
+    platform: Callable[[], TemplatedPlatform],
+    config: str,
+    frequency: float,
+    nextpnr_opts: str = "",
+    placers: tuple[str, ...] = ("static",),
+    reserved: tuple[str, ...] = (),
+) -> Board:
     """The board file of a ULX3S of that size ("85F")."""
     return Board(
         name=f"ulx3s_{size.lower()}",
@@ -23,7 +32,9 @@ def ulx3s(*, size: str, platform: Callable[[], TemplatedPlatform], config: str, 
         lamps={"busy": 0, "error": 1},
         # Wide LUT multiplexers inflate popcounts on ECP5. The static placer needs a third less wire than the default
         # one for arrays of this size, and the second router ends within minutes where the first has most wires left.
-        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2"},
+        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": f"--router router2 {nextpnr_opts}"},
+        placers=placers,
+        reserved=reserved,
         by_block=True,
         cells={
             "TRELLIS_COMB": "LUT4",
