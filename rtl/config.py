@@ -391,10 +391,10 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s_85f",
-            rows=4,
+            rows=8,
             columns=16,
             lanes=64,
-            hop=4,
+            hop=1,
             stages=1,
             memory_lag=2,
             chunk=16,
