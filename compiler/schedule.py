@@ -258,8 +258,7 @@ class Schedule:
         scale = 1 if whole_pixels else low.units
         step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
         group_step = (job.source.group_stride - (segment.kh - 1) * job.source.row_stride) & ((1 << 21) - 1)
-        unit = {LoadReg.UNIT_LOG2: job.source.unit_log2} if low.config.planes == 1 else {}
-        return unit | {
+        registers: dict[int, int] = {
             LoadReg.ROW_STRIDE: job.source.row_stride, LoadReg.GROUP_STEP: group_step,
             LoadReg.UNITS: low.units if whole_pixels else 1,
             LoadReg.KW: segment.kw if whole_pixels else segment.units, LoadReg.KH: segment.kh,
@@ -268,6 +267,9 @@ class Schedule:
             LoadReg.VALID: int(validity), LoadReg.VALID_ADDR: job.valid_address,
             LoadReg.WORDS: low.words(segment),
         }  # fmt: skip
+        if low.config.planes == 1:
+            registers[LoadReg.UNIT_LOG2] = job.source.unit_log2
+        return registers
 
     def _load_patch(
         self, job: LayerJob, segment: Segment, plane: int, planes: int, corner: tuple[int, int], rows: int,
