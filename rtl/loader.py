@@ -333,7 +333,8 @@ class Loader(wiring.Component):
         # Planes whose chunk does not come from main memory, and the bit that fills it.
         constant, pad = Signal(planes, reset_less=True), Signal(planes, reset_less=True)
         inside = Signal()
-        missing = Cat(last_group & (v > reg[LoadReg.PLANES][: exact_log2(planes)]) for v in range(planes))
+        last_plane = reg[LoadReg.PLANES][: exact_log2(planes)]
+        missing = Cat(Const(0, 1), (last_group & (v > last_plane) for v in range(1, planes)))
         m.d.comb += inside.eq(inside_x & below(y, reg[LoadReg.H]) & ~filler)
         with m.If(advance):
             m.d.sync += [

@@ -140,6 +140,7 @@ struct Sim {
         dut->rst = 0;
         dut->eval();
         context.assertOn(true);
+        failure.clear();  // that of the run before
     }
 };
 
