@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 __all__ = ["open_carry_ends", "reserve", "share_modules"]
 
-_LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4, "PFUMX": 0, "L6MUX21": 0}
+_LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}
 _FILLED = 0.8
 """Part of the LUTs left that a design may take where as many as that are reserved."""
 

@@ -31,8 +31,9 @@ def ulx3s(
         serial_pins=("rx", "tx", "rts", "dtr"),
         lamps={"busy": 0, "error": 1},
         # Wide LUT multiplexers inflate popcounts on ECP5. The static placer needs a third less wire than the default
-        # one for arrays of this size, and the second router ends within minutes where the first has most wires left.
-        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": f"--router router2 {nextpnr_opts}"},
+        # one where operands are nets to several PEs (hop > 1), and the second router ends within minutes where the
+        # first has most wires left.
+        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": f"--router router2 {nextpnr_opts}".strip()},
         placers=placers,
         reserved=reserved,
         by_block=True,

@@ -18,6 +18,6 @@ BOARD = ulx3s(
     # With a forwarding register in every PE nets are short and many, which suits this placer, and long ways are few.
     nextpnr_opts="--tmg-ripup",
     placers=("heap",),
-    # Every other row of LUTs: with 8 x 16 PEs the router needs 30 instead of 49 rounds, and each is shorter.
+    # Every other row of LUTs: with 8 x 16 PEs the router needs 31 instead of 49 rounds, and each is shorter.
     reserved=tuple(f"X{x}/Y{y}/SLICE{s}.K{k}" for y in _ROWS[::2] for x in _COLUMNS for s in "ABCD" for k in (0, 1)),
 )

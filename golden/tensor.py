@@ -3,32 +3,19 @@
 docs/architecture.md, "Tensors in main memory", specifies the layout; granules are addresses of `Config.granule` bits.
 """
 
-from typing import Protocol
-
 import numpy as np
+
+from .loadmap import Sizes
 
 __all__ = ["group_granules", "tile_address", "writes_of_code"]
 
 
-class TensorSizes(Protocol):
-    """The fields of `rtl.config.Config` that the layout depends on."""
-
-    @property
-    def columns(self) -> int: ...
-    @property
-    def planes(self) -> int: ...
-    @property
-    def chunk(self) -> int: ...
-    @property
-    def granule(self) -> int: ...
-
-
-def _shifts(config: TensorSizes) -> tuple[int, int]:
+def _shifts(config: Sizes) -> tuple[int, int]:
     """Bits of a granule address below and in the number of the plane."""
     return (config.chunk // config.granule).bit_length() - 1, config.planes.bit_length() - 1
 
 
-def tile_address(config: TensorSizes, pixel: int, tile: int) -> int:
+def tile_address(config: Sizes, pixel: int, tile: int) -> int:
     """Granule address of plane 0 of column tile `tile` in the pixel at `pixel`; the carry leaps over the planes."""
     low, planes = _shifts(config)
     channels = tile * (config.columns // config.granule)
@@ -37,12 +24,12 @@ def tile_address(config: TensorSizes, pixel: int, tile: int) -> int:
     return ((pixel | gap) + offset) & ~gap
 
 
-def group_granules(config: TensorSizes) -> np.ndarray:
+def group_granules(config: Sizes) -> np.ndarray:
     """Offsets of the granules of a column tile from its address, int64 [planes, columns / granule]."""
     low, planes = _shifts(config)
     return (np.arange(config.planes)[:, None] << low) + (np.arange(config.columns // config.granule) << planes)
 
 
-def writes_of_code(config: TensorSizes, bits: int, shift: int) -> int:
+def writes_of_code(config: Sizes, bits: int, shift: int) -> int:
     """Groups of planes that codes of `bits` bits take, from plane `shift` on (0 with one plane per cycle)."""
     return -(-(bits + (shift if config.planes > 1 else 0)) // config.planes)

@@ -185,3 +185,8 @@ def test_flash_with_the_real_loader_and_no_board(bitstream: Path, monkeypatch: p
     monkeypatch.delenv("OPENFPGALOADER", raising=False)
     with pytest.raises(FlashError, match=r"found on USB|is missing: install"):
         flash_board(load_board("icebreaker"), bitstream)
+
+
+def test_reserved_cells_are_not_of_the_design(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "report.json", {"clk": (40.0, 30.0)})
+    assert read_seed(1, path, reserved={"LC": 3}).cells == {"LC": (4, 9)}
