@@ -14,7 +14,8 @@ from ..boards import load_board
 from ..boards.board import Board, clocks_per_bit
 from ..boards.flow import TimingError, run_flow
 from ..golden.errors import DipoleError
-from ..rtl.config import Config, load_config
+from ..rtl.config import Config
+from ..rtl.presets import load_config
 from ..rtl.primitives.pll import Pll
 from ..rtl.top import Top
 from .document import table, write_section

@@ -13,12 +13,12 @@ from ..compiler.layout import CompileError
 from ..compiler.mapping import compile_network
 from ..golden.errors import DipoleError
 from ..golden.timing import simulate_cycles
-from ..rtl.config import PRESETS
 from ..rtl.execute import Execute
 from ..rtl.fetch import Fetch
 from ..rtl.link import Link
 from ..rtl.loader import Loader
 from ..rtl.pe import PE
+from ..rtl.presets import PRESETS
 from ..rtl.store import Store
 from .flow import DEVICES, cells, versions
 from .workloads import WORKLOADS

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..rtl.config import Config, load_config
+from ..rtl.config import Config
+from ..rtl.presets import load_config
 from ..rtl.primitives.pll import Pll
 from ..rtl.top import Top
 from . import load_board

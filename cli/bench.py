@@ -74,7 +74,7 @@ def array(
 ) -> None:
     """Arrays of PEs with their buffers, without control: cells, Fmax, peak binary GOPS."""
     from ..bench.array import COLUMNS, measure_arrays
-    from ..rtl.config import load_config
+    from ..rtl.presets import load_config
     from .progress import stages
 
     configs = [load_config(name) for name in config or ["icebreaker"]]
@@ -135,7 +135,7 @@ def network(
     """Networks on a configuration: exact cycles, use of the array, what binds, frames per second."""
     from ..bench.network import COLUMNS, compare
     from ..bench.workloads import WORKLOADS
-    from ..rtl.config import load_config
+    from ..rtl.presets import load_config
     from .progress import stages
 
     configs = [load_config(name) for name in config or ["icebreaker"]]

@@ -22,7 +22,7 @@ def compile_(
     from ..compiler.mapping import compile_network
     from ..compiler.transfer import layer_report
     from ..golden.timing import simulate_cycles
-    from ..rtl.config import load_config
+    from ..rtl.presets import load_config
 
     configuration = load_config(config)
     program = compile_network(import_network(model), configuration)

@@ -20,7 +20,7 @@ def demo(
 ) -> None:
     """Classify the digits test images on simulated hardware, then write Verilog and the iCEBreaker bitstream."""
     from ..golden.errors import DipoleError
-    from ..rtl.config import PRESETS
+    from ..rtl.presets import PRESETS
     from ..sim.demo import draw, run_digits
     from .build import build
     from .progress import stages

@@ -21,7 +21,7 @@ def evaluate(
     engine: Annotated[str, typer.Option(help='Simulator: "verilator" or "amaranth".')] = "verilator",
 ) -> None:
     """Accuracy on the test samples through the integer golden model; with --rtl N also through simulated hardware."""
-    from ..rtl.config import load_config
+    from ..rtl.presets import load_config
     from ..train.evaluate import evaluate as run
     from .progress import stages
 

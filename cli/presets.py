@@ -13,7 +13,7 @@ def presets(
     ] = None,
 ) -> None:
     """List the named configurations with their sizes, or print one as JSON."""
-    from ..rtl.config import PRESETS, load_config
+    from ..rtl.presets import PRESETS, load_config
 
     if name is not None:
         typer.echo(load_config(name).to_json(), nl=False)

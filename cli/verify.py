@@ -44,7 +44,7 @@ def verify(
 ) -> None:
     """Compare QONNX execution, golden layers, golden machine and RTL, integer for integer and cycle for cycle."""
     from ..compiler.importer import import_network
-    from ..rtl.config import load_config
+    from ..rtl.presets import load_config
     from ..sim.images import load_images
     from ..sim.verify import verify as run
     from .progress import stages

@@ -18,9 +18,9 @@ def verilog(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the test bench's random image.")] = 0,
 ) -> None:
     """Write Verilog-2005 of an accelerator with constraints, lint waivers and, for a program, a test bench."""
-    from ..rtl.config import load_config
     from ..rtl.delivery import delivery
     from ..rtl.export import convert
+    from ..rtl.presets import load_config
     from ..rtl.top import Top
     from .testbench import program_testbench
     from .write_files import write_files

@@ -16,7 +16,7 @@ import torch
 
 from ..compiler.importer import import_network
 from ..golden.errors import DipoleError
-from ..rtl.config import load_config
+from ..rtl.presets import load_config
 from .cascade import cascade
 from .checkpoint import write_whole
 from .data import Data, open_data

@@ -13,7 +13,7 @@ from dipole.bench.workloads import WORKLOADS
 from dipole.cli.main import main
 from dipole.compiler.mapping import compile_network
 from dipole.golden.timing import simulate_cycles
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 
 def test_workloads_have_the_shapes_of_their_titles() -> None:

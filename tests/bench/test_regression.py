@@ -10,7 +10,7 @@ from dipole.bench import regression
 from dipole.bench.regression import BLOCKS, compare_block, compare_cycles, load
 from dipole.bench.workloads import WORKLOADS
 from dipole.cli.main import main
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 TABLE = Path(__file__).parent / "regression.json"
 SLOW_BLOCKS = {"link", "pe_portable"}

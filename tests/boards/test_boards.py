@@ -7,7 +7,7 @@ from echo import Echo
 
 from dipole.boards import BOARDS, Board, BoardError, load_board
 from dipole.boards.board import BoardTop, clocks_per_bit
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -11,7 +11,7 @@ from dipole.boards import BoardError, load_board
 from dipole.boards.build import build_board, build_core
 from dipole.boards.flow import FlowError, TimingError
 from dipole.boards.toolchain import ToolError
-from dipole.rtl.config import PRESETS, load_config
+from dipole.rtl.presets import PRESETS, load_config
 
 
 @pytest.mark.parametrize(

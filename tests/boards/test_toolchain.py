@@ -11,7 +11,7 @@ from dipole.boards.flash import FlashError, flash_board
 from dipole.boards.flow import run_flow
 from dipole.boards.report import FlowReport, ReportError, SeedResult, read_excess, read_seed, read_stuck
 from dipole.boards.toolchain import StuckError, ToolError, find_tool, run_tool
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 from dipole.rtl.top import Top
 
 

@@ -13,7 +13,8 @@ import pytest
 from dipole.boards import flash as flash_module
 from dipole.cli.main import app, main
 from dipole.golden.errors import DipoleError
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
+from dipole.rtl.presets import PRESETS
 
 EXPECTED_VERBS = {"check", "compile", "verify", "build", "flash", "presets"}
 

@@ -14,7 +14,8 @@ from dipole.compiler.mapping import compile_network
 from dipole.compiler.program import ProgramError
 from dipole.compiler.random_networks import Limits, random_network
 from dipole.golden.errors import DipoleError
-from dipole.rtl.config import Config, ConfigError, load_config
+from dipole.rtl.config import Config, ConfigError
+from dipole.rtl.presets import load_config
 from dipole.sim.verilator_env import environment
 
 CONFIG = Config(

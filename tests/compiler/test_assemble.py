@@ -7,7 +7,7 @@ from dipole.compiler.assemble import assemble, fold
 from dipole.compiler.schedule import Task
 from dipole.golden.isa import Engine, Instruction, LoadReg, Op, StoreReg, decode, encode
 from dipole.golden.machine import Machine, Status
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 TINY = PRESETS["test_tiny"]
 

@@ -13,7 +13,7 @@ from dipole.compiler.importer import check_model
 from dipole.compiler.network import Conv, Format
 from dipole.golden.encoding import values
 from dipole.golden.layers import reach, run_network
-from dipole.rtl.config import load_config
+from dipole.rtl.presets import load_config
 
 BITS = range(2, 9)
 

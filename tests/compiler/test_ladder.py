@@ -15,7 +15,7 @@ from dipole.compiler.ladder_search import StepFunctions, search
 from dipole.compiler.network import Conv, Format
 from dipole.golden import encoding, layers
 from dipole.golden.ladder import unpack_ladder
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

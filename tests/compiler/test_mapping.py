@@ -14,7 +14,8 @@ from dipole.compiler.random_networks import Limits, random_network
 from dipole.compiler.transfer import layer_report, pack_input, unpack_output
 from dipole.golden.errors import DipoleError
 from dipole.golden.timing import simulate_cycles
-from dipole.rtl.config import PRESETS, Config, ConfigError
+from dipole.rtl.config import Config, ConfigError
+from dipole.rtl.presets import PRESETS
 
 TINY = PRESETS["test_tiny"]
 SMALL = Config(name="small", rows=3, columns=4, lanes=16, planes=1, mem_depth=65536, row_depth=16, column_depth=16,

@@ -12,7 +12,7 @@ from dipole.compiler.tokens import check_tokens
 from dipole.compiler.transfer import pack_input, unpack_layer
 from dipole.golden.layers import run_network
 from dipole.golden.machine import Machine, Status
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*.onnx"))
 QUICK = ["digits_w2a2", "digits_w4a4", "digits_w8a8", "ladder_m2k2_untrained", "digits_cnn_w2a2_odd"]

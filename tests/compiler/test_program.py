@@ -17,7 +17,7 @@ from dipole.compiler.program import MAGIC, VERSION, Program, ProgramError, trace
 from dipole.compiler.random_networks import random_codes
 from dipole.compiler.transfer import layer_report
 from dipole.golden.isa import Op
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 TINY = PRESETS["test_tiny"]
 

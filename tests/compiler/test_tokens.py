@@ -10,7 +10,7 @@ from dipole.compiler.mapping import compile_network
 from dipole.compiler.network import Format, Pool
 from dipole.compiler.tokens import TokenError, check_tokens
 from dipole.golden.isa import Engine, Instruction, Op, StoreReg, encode
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 TINY = PRESETS["test_tiny"]
 LOADS = (Op.LOADA, Op.LOADW, Op.LOADP)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dipole.rtl import boundary, rtlil
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
 from dipole.rtl.delivery import SOURCES, delivery
 from dipole.rtl.engine import Engine
 from dipole.rtl.export import ExportError, Verilog, VerilogPlatform, convert, yosys
+from dipole.rtl.presets import PRESETS
 from dipole.rtl.queue import Queue
 from dipole.rtl.top import Top
 from dipole.sim.verilator_env import verilate

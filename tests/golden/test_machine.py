@@ -8,7 +8,8 @@ import pytest
 from dipole.golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, Pool, StoreReg, encode
 from dipole.golden.ladder import Ladders, pack_ladder
 from dipole.golden.machine import Machine, Status
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
+from dipole.rtl.presets import PRESETS
 
 CONFIGS = [
     PRESETS["test_tiny"],

@@ -20,7 +20,8 @@ from dipole.host.device import Device, EngineError
 from dipole.host.device_model import DeviceModel
 from dipole.host.protocol import LinkError, Request
 from dipole.host.transport import InProcessTransport, Transport
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
+from dipole.rtl.presets import PRESETS
 
 CONFIG = PRESETS["test_tiny"]
 HALT = struct.pack("<I", 15 << 28)

@@ -15,7 +15,7 @@ from dipole.host.device import Device
 from dipole.host.device_model import DeviceModel
 from dipole.host.protocol import LinkError
 from dipole.host.serial_transport import SerialTransport
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 
 CONFIG = PRESETS["test_tiny"]
 GAP = 0.02

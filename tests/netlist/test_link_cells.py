@@ -10,9 +10,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from dipole.boards.toolchain import run_tool
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
 from dipole.rtl.link import Link
 from dipole.rtl.memory import MemorySignature
+from dipole.rtl.presets import PRESETS
 from dipole.rtl.uart import Uart
 
 PORTS = {"start": 1, "entry": 20, "abort": 1}

@@ -14,9 +14,10 @@ import pytest
 from dipole.cli.testbench import conversation
 from dipole.compiler.mapping import compile_network
 from dipole.compiler.random_networks import Limits, random_codes, random_network
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
 from dipole.rtl.delivery import SOURCES, delivery
 from dipole.rtl.export import convert, yosys
+from dipole.rtl.presets import PRESETS
 from dipole.rtl.top import Top
 from dipole.sim.testbench import testbench as write_testbench
 from dipole.sim.verilator_env import environment

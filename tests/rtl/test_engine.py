@@ -11,7 +11,8 @@ from dipole.compiler.random_networks import random_network
 from dipole.golden.isa import Engine, ExecReg, Instruction, LoadReg, Op, StoreReg, encode
 from dipole.golden.machine import Machine
 from dipole.golden.timing import simulate_cycles
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
+from dipole.rtl.presets import PRESETS
 from dipole.sim.engine import open_simulator
 
 TINY = PRESETS["test_tiny"]

@@ -10,8 +10,9 @@ from amaranth.sim import Simulator
 
 from dipole.golden.isa import Engine, ExecReg, Instruction, Op, encode
 from dipole.golden.timing import exec_steps
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
 from dipole.rtl.execute import Execute
+from dipole.rtl.presets import PRESETS
 
 CONTROL = ("valid", "first", "last", "fresh", "drain")
 

@@ -3,8 +3,9 @@
 import pytest
 from test_engine import check
 
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
 from dipole.rtl.engine import Engine
+from dipole.rtl.presets import PRESETS
 from dipole.sim.engine import open_simulator
 
 

@@ -7,8 +7,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from dipole.golden.isa import Engine, Instruction, Op, encode
-from dipole.rtl.config import PRESETS
 from dipole.rtl.fetch import Fetch
+from dipole.rtl.presets import PRESETS
 
 CONFIGS = [
     PRESETS["test_tiny"], PRESETS["test_wide"], dataclasses.replace(PRESETS["test_wide"], name="lag", memory_lag=2)

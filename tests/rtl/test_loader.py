@@ -9,8 +9,9 @@ from amaranth.sim import Simulator
 
 from dipole.golden.isa import Instruction, LoadReg, Op, encode
 from dipole.golden.machine import Machine
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
 from dipole.rtl.loader import Loader
+from dipole.rtl.presets import PRESETS
 
 TINY = PRESETS["test_tiny"]
 CONFIGS = {

@@ -11,7 +11,8 @@ from amaranth.hdl import Elaboratable, Fragment, Module, Signal
 from amaranth.sim import Simulator
 
 from dipole.boards.toolchain import run_tool
-from dipole.rtl.config import PRESETS, Config, ConfigError
+from dipole.rtl.config import Config, ConfigError
+from dipole.rtl.presets import PRESETS
 from dipole.rtl.primitives import main_memory
 from dipole.rtl.primitives.family import FAMILIES
 from dipole.rtl.primitives.main_memory import MainMemory

@@ -9,7 +9,8 @@ from engine_demonstrator import Demonstrator, predict
 from dipole.compiler.mapping import compile_network
 from dipole.compiler.random_networks import Limits, random_codes, random_network
 from dipole.compiler.transfer import pack_input
-from dipole.rtl.config import PRESETS, Config
+from dipole.rtl.config import Config
+from dipole.rtl.presets import PRESETS
 from dipole.sim.engine import open_simulator
 from dipole.sim.verilator_env import SimulationError
 

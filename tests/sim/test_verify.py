@@ -13,7 +13,7 @@ from dipole.golden.errors import DipoleError
 from dipole.golden.layers import run_network
 from dipole.golden.machine import Machine
 from dipole.golden.timing import simulate_cycles
-from dipole.rtl.config import PRESETS
+from dipole.rtl.presets import PRESETS
 from dipole.sim import verify as verification
 from dipole.sim.compare import compare_tensors
 from dipole.sim.engine import Simulator, open_simulator

@@ -10,7 +10,7 @@ import pytest
 
 from dipole.compiler.importer import import_network
 from dipole.compiler.reference import reference_tensors
-from dipole.rtl.config import load_config
+from dipole.rtl.presets import load_config
 from dipole.train.data import open_data
 from dipole.train.evaluate import evaluate, golden_scores
 

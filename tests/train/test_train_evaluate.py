@@ -8,7 +8,7 @@ import pytest
 from dipole.cli.main import main
 from dipole.compiler.importer import import_network
 from dipole.golden.errors import DipoleError
-from dipole.rtl.config import load_config
+from dipole.rtl.presets import load_config
 from dipole.train.data import open_data
 from dipole.train.evaluate import cycles_per_image, evaluate, golden_scores, rtl_scores
 
