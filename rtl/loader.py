@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..golden.isa import LoadReg, Op
+from .aligner import Aligner
 from .config import Config
 from .delay import delay_line
 from .isa import LOADA, LOADP, REGISTER
@@ -94,7 +95,6 @@ class Loader(wiring.Component):
         lane_shift = exact_log2(per_lanes)
         chunk_shift = exact_log2(config.chunks_per_word)
         ladder_part = 32 // config.chunk
-        parts = max(per_lanes, ladder_part)  # chunks of `wdata`
         depth_bits = len(self.address)
         address, pixels = config.chunk_address_bits, config.pixel_bits
 
@@ -369,44 +369,21 @@ class Loader(wiring.Component):
         m.d.comb += busy.eq(start | prime | run | Cat(s.act | s.weight | s.ladder for s in steps).any())
         m.d.sync += [self.busy.eq(busy), hinders_set.eq(busy | set_)]
 
-        # --- the word comes: chunk p of the data is chunk `at` of the memory word, or a constant ------
-        memory_chunks = Array(self.rdata.word_select(k, config.chunk) for k in range(config.chunks_per_word))
-        place = chunk_address[:chunk_shift]
-
-        def late(value, name: str):
-            """`value`, which goes with `reading`, in the cycle in which the word comes."""
-            register = Signal.like(value, name=name, reset_less=True)
-            m.d.sync += register.eq(value)
-            return with_word(register, name)
-
-        whole = Mux(reading.weight, per_lanes - 1, ladder_part - 1)  # chunks of a lane word, of 32 bits - 1
-        mask = Signal(range(parts))
-        m.d.comb += mask.eq(Mux(reading.act, unit_mask, whole) if planes == 1 else whole)
-        # Lane words, ladder words and the planes of a chunk may all fill memory words; then no chunk changes its place.
-        straight = planes > 1 and {config.chunks_per_word} == {parts, per_lanes, ladder_part, planes}
-        if planes == 1:
-            filled_in = late(~need, "filled_in")
-        else:
-            constant, pad = late(constant, "constant_late"), late(pad, "pad_late")
-        for p in range(parts):
-            at = Signal(max(1, chunk_shift), name=f"place{p}")
-            m.d.comb += at.eq(place ^ ((place ^ p) & mask))
-            if straight:
-                chunk = Mux(constant[p], pad[p].replicate(config.chunk), memory_chunks[p])
-            elif planes > 1:
-                chunk = memory_chunks[late(at, f"at{p}")[:chunk_shift]]
-            else:  # where no memory word is needed, `at` is the constant
-                at = late(Mux(need, at, pad.replicate(len(at))), f"at{p}")
-                chunk = Mux(filled_in, at[0].replicate(config.chunk), memory_chunks[at[:chunk_shift]])
-            m.d.sync += self.wdata.word_select(p, config.chunk).eq(chunk)
-        if straight:
-            m.d.comb += self.row_data.eq(self.wdata)
-        elif planes > 1:
-            group_chunk = late(place[exact_log2(planes) :], "group_chunk")
-            for v in range(planes):
-                chunk = memory_chunks[Cat(Const(v, exact_log2(planes)), group_chunk)]
-                chunk = Mux(constant[v], pad[v].replicate(config.chunk), chunk)
-                m.d.sync += self.row_data.word_select(v, config.chunk).eq(chunk)
+        # --- the word comes ---------------------------------------------------------------------------
+        m.submodules.aligner = aligner = Aligner(config)
+        m.d.comb += [
+            aligner.rdata.eq(self.rdata),
+            aligner.act.eq(reading.act),
+            aligner.weight.eq(reading.weight),
+            aligner.need.eq(need),
+            aligner.place.eq(chunk_address),
+            aligner.unit_mask.eq(unit_mask),
+            aligner.constant.eq(constant),
+            aligner.pad.eq(pad),
+            self.wdata.eq(aligner.wdata),
+        ]
+        if planes > 1:
+            m.d.comb += self.row_data.eq(aligner.row_data)
 
         # --- the write ------------------------------------------------------------------------------
         m.submodules.placer = placer = Placer(config)
