@@ -39,8 +39,8 @@ class Aligner(wiring.Component):
                 "act": In(1),
                 "weight": In(1),
                 "need": In(1),
-                "place": In(exact_log2(config.chunks_per_word)),
-                "unit_mask": In(exact_log2(config.chunks_per_lanes)),
+                "place": In(max(1, exact_log2(config.chunks_per_word))),
+                "unit_mask": In(max(1, exact_log2(config.chunks_per_lanes))),
                 "constant": In(config.planes),
                 "pad": In(config.planes),
                 "wdata": Out(max(config.lanes, 32)),
@@ -53,7 +53,8 @@ class Aligner(wiring.Component):
         planes, per_lanes = config.planes, config.chunks_per_lanes
         per_ladder = 32 // config.chunk
         parts = max(per_lanes, per_ladder)
-        width = len(self.place)
+        width = exact_log2(config.chunks_per_word)
+        place = self.place[:width]
         chunks = Array(self.rdata.word_select(k, config.chunk) for k in range(config.chunks_per_word))
 
         def late(value, name: str):
@@ -62,7 +63,7 @@ class Aligner(wiring.Component):
 
         whole = Mux(self.weight, per_lanes - 1, per_ladder - 1)  # chunks of a lane word, of 32 bits - 1
         mask = Signal(range(parts))
-        m.d.comb += mask.eq(Mux(self.act, self.unit_mask, whole) if planes == 1 else whole)
+        m.d.comb += mask.eq(Mux(self.act, self.unit_mask[: exact_log2(per_lanes)], whole) if planes == 1 else whole)
         # Lane words, ladder words and the planes of a chunk may all fill memory words; then no chunk changes its place.
         straight = planes > 1 and {config.chunks_per_word} == {parts, per_lanes, per_ladder, planes}
         if planes == 1:
@@ -71,7 +72,7 @@ class Aligner(wiring.Component):
             constant, pad = late(self.constant, "constant_late"), late(self.pad, "pad_late")
         for p in range(parts):
             at = Signal(max(1, width), name=f"place{p}")
-            m.d.comb += at.eq(self.place ^ ((self.place ^ p) & mask))
+            m.d.comb += at.eq(place ^ ((place ^ p) & mask))
             if straight:
                 chunk = Mux(constant[p], pad[p].replicate(config.chunk), chunks[p])
             elif planes > 1:
@@ -84,7 +85,7 @@ class Aligner(wiring.Component):
             m.d.comb += self.row_data.eq(self.wdata)
         elif planes > 1:
             shift = exact_log2(planes)
-            group = late(self.place[shift:], "group")
+            group = late(place[shift:], "group")
             for v in range(planes):
                 chunk = Mux(constant[v], pad[v].replicate(config.chunk), chunks[Cat(Const(v, shift), group)])
                 m.d.sync += self.row_data.word_select(v, config.chunk).eq(chunk)
