@@ -23,10 +23,9 @@ def unit_of(channels: int, config: Config) -> tuple[int, int]:
     With several planes per cycle a unit is a chunk, else it is as large as the pixel and the lanes allow. Pixels are
     filled up to whole column tiles, which the store engine writes at once.
     """
-    channels = max(channels, min(config.columns, config.lanes))
-    chunks = (
-        1 if config.planes > 1 else min(1 << (-(-channels // config.chunk) - 1).bit_length(), config.chunks_per_lanes)
-    )
+    chunks = 1
+    while config.planes == 1 and chunks * config.chunk < min(max(channels, config.columns), config.lanes):
+        chunks *= 2
     unit = chunks * config.chunk
     per_tile = max(1, config.columns // unit)
     return -(-channels // (unit * per_tile)) * per_tile, chunks.bit_length() - 1

@@ -1,14 +1,45 @@
-"""Import a model, execute it with QONNX, infer it on integers, and compare every tensor."""
+"""Import a model, execute it with QONNX, infer it on integers, and compare every tensor; and what such models begin and
+end with."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from onnx_builder import infer
+from onnx_builder import Build, infer
 
-from dipole.compiler.importer import import_network
+from dipole.compiler.importer import check_model, import_network
 from dipole.compiler.network import Network
 from dipole.compiler.quantizers import quantize_input
 from dipole.compiler.reference import layer_integers, reference_tensors
+
+IMAGE = (3, 6, 6)
+
+
+def images(*shape: int, seed: int = 0, n: int = 4) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, *shape)).astype(np.float32)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def start(b: Build, *dims: int, batch: Any = 1) -> str:
+    return b.quant(b.input(*(dims or IMAGE), batch=batch), 0.05, 6)
+
+
+def finish(b: Build, x: str, features: int, outputs: int = 4) -> str:
+    """Flatten and a last layer."""
+    w, zeros = b.weights(rng(9).normal(size=(outputs, features)) * 0.3), b.const(np.zeros(outputs))
+    return b.op("Gemm", b.op("Flatten", x), w, *([zeros] if b.opset < 11 else []), transB=1)
+
+
+def conv(b: Build, x: str, outputs: int = 5, inputs: int = 3, kernel: int = 3, **kwargs: Any) -> str:
+    kwargs.setdefault("kernel_shape", [kernel, kernel])
+    return b.op("Conv", x, b.weights(rng(1).normal(size=(outputs, inputs, kernel, kernel)) * 0.3), **kwargs)
+
+
+def becomes(path: Path) -> dict[str, str]:
+    return {row.op: row.becomes for row in check_model(path).nodes}
 
 
 def agree(path: Path, images: np.ndarray, *, exact: bool = True) -> Network:

@@ -96,6 +96,8 @@ def test_split_inside_a_pixel():
     one = Format.unsigned(1)
     net = network([conv(rng, 3, 640, (2, 2), stride=(1, 2), weight=Format.odd(1), act=one)], 3, 5)
     assert run_and_compare(net, SMALL).layers[0].split
+    with pytest.raises(CompileError, match=r"a row of 5 pixels of 40 units .*raise pixel_bits"):
+        compile_network(net, dataclasses.replace(SMALL, pixel_bits=6))
 
 
 def test_refuses_long_runs():
