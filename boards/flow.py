@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
+from .carry_feeds import fill_carry_feeds
 from .netlist import open_carry_ends, reserve, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import StuckError, ToolError, find_tool, run_tool
@@ -93,7 +94,8 @@ def run_flow(
     run_tool(tools[0], synthesize, directory=work, log=work / "yosys.out")
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
-    netlist, reserved = reserve(open_carry_ends((work / "top.json").read_text()), board.reserved)
+    mended = fill_carry_feeds(open_carry_ends((work / "top.json").read_text()))
+    netlist, reserved = reserve(mended, board.reserved)
     (work / "top.json").write_text(netlist)
 
     def one_seed(seed: int, placers: Sequence[str]) -> SeedResult:

@@ -1,0 +1,104 @@
+"""Flip-flops in the cells that feed carry chains: still the same circuit, in fewer cells."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
+from amaranth.hdl import Cat, Module, Signal
+
+from dipole.boards import load_board
+from dipole.boards.carry_feeds import fill_carry_feeds
+from dipole.boards.toolchain import run_tool
+from dipole.rtl.primitives.ice40 import CarryChain
+
+_PROVE = (
+    "".join(
+        f"""
+read_json {name}.json
+delete =A:blackbox
+rename top {name}
+read_verilog +/ice40/cells_sim.v
+hierarchy -check -top {name}
+proc
+flatten
+opt_clean
+design -stash {name}
+"""
+        for name in ("gold", "gate")
+    )
+    + """
+design -copy-from gold -as gold gold
+design -copy-from gate -as gate gate
+equiv_make gold gate equiv
+hierarchy -top equiv
+opt_clean
+equiv_simple
+equiv_induct
+equiv_status -assert
+"""
+)
+
+
+def design(*, enable: bool) -> str:
+    """Two adders with a carry in from a flip-flop, their sums registered, and three flip-flops behind one another."""
+    m = Module()
+    x, y, carry, data, on, q = Signal(6), Signal(6), Signal(2), Signal(), Signal(), Signal(16)
+    platform = load_board("icebreaker").platform()
+    fed = Signal(2, reset_less=True)
+    m.d.sync += fed.eq(carry)
+    sums = []
+    for k in range(2):
+        chain = CarryChain(m, platform, f"chain{k}")
+        chain.feed(fed[k])
+        sums += [*(chain.add(a, b) for a, b in zip(x, y ^ k, strict=True)), chain.top()]
+    total = Signal(len(sums), reset_less=True)
+    if enable:
+        with m.If(on):
+            m.d.sync += total.eq(Cat(sums))
+    else:
+        m.d.sync += total.eq(Cat(sums))
+    line = Signal(2, reset_less=True)
+    m.d.sync += line.eq(Cat(data, line))
+    m.d.comb += q.eq(Cat(total, line))
+    return rtlil.convert(m, name="top", ports=[x, y, carry, data, on, q], emit_src=False)
+
+
+def synthesize(text: str, directory: Path) -> str:
+    (directory / "top.il").write_text(text)
+    run_tool(
+        "yosys",
+        ["-p", "read_rtlil top.il; synth_ice40 -top top -json gold.json"],
+        directory=directory,
+        log=directory / "log",
+    )
+    return (directory / "gold.json").read_text()
+
+
+def logic_cells(netlist: str, directory: Path) -> int:
+    (directory / "cells.json").write_text(netlist)
+    arguments = ["--up5k", "--package", "sg48", "--json", "cells.json", "--pack-only", "--pcf-allow-unconstrained"]
+    run_tool("nextpnr-ice40", arguments, directory=directory, log=directory / "pack.log")
+    found = re.search(r"ICESTORM_LC:\s*(\d+)/", (directory / "pack.log").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.parametrize("enable", [False, True])
+def test_same_circuit_in_fewer_cells(enable: bool, tmp_path: Path) -> None:
+    """A cell less for each chain whose flip-flops have neither enable nor reset, else none."""
+    gold = synthesize(design(enable=enable), tmp_path)
+    gate = fill_carry_feeds(gold)
+    moved = [name for name in json.loads(gate)["modules"]["top"]["cells"] if name.endswith(".feed")]
+    assert len(moved) == (0 if enable else 2)
+    assert logic_cells(gold, tmp_path) - logic_cells(gate, tmp_path) == len(moved)
+    (tmp_path / "gate.json").write_text(gate)
+    (tmp_path / "prove.ys").write_text(_PROVE)
+    run_tool("yosys", ["-l", "prove.log", "prove.ys"], directory=tmp_path, log=tmp_path / "out")
+    assert "Equivalence successfully proven" in (tmp_path / "prove.log").read_text()
+
+
+def test_other_families_stay_as_they_are() -> None:
+    netlist = json.dumps({"modules": {"top": {"cells": {"lut": {"type": "LUT4", "connections": {}}}}}})
+    assert fill_carry_feeds(netlist) is netlist
