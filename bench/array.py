@@ -116,13 +116,13 @@ class ArrayResult:
     @property
     def gops(self) -> float:
         """Peak at the worst seed's clock; a binary multiply-accumulate is two operations."""
-        return 2 * self.config.peak_bmac * min(self.fmax.values()) / 1000
+        return 2 * self.config.array_bmac * min(self.fmax.values()) / 1000
 
     def row(self) -> tuple[str, ...]:
         c = self.config
         return (
             c.name, DEVICES[self.device].title, f"{c.rows} x {c.columns} x {c.lanes}, W = {c.planes}", str(self.luts),
-            str(self.cells), f"{self.cells / c.peak_bmac:.2f}", str(self.rams), f"{min(self.fmax.values()):.1f} MHz",
+            str(self.cells), f"{self.cells / c.array_bmac:.2f}", str(self.rams), f"{min(self.fmax.values()):.1f} MHz",
             f"{median(self.fmax.values()):.1f} MHz", f"{self.gops:.1f}",
         )  # fmt: skip
 

@@ -38,11 +38,11 @@ class DeviceResult:
     board: str
     config: Config
     wanted: float
-    """MHz: the constraint."""
+    """MHz: the constraint of the engine's clock."""
     used: dict[str, list[int]]
     """Cell type -> used, available."""
     fmax: dict[str, float]
-    """Seed -> MHz of the accelerator's clock, 0 where nothing was routed."""
+    """Seed -> MHz of the engine's clock that all clocks allow, 0 where nothing was routed."""
 
     @property
     def worst(self) -> float:
@@ -152,7 +152,7 @@ def _measure(
     board: Board, config: Config, frequency: float, seeds: int, progress: Callable[[str, int, int], None]
 ) -> DeviceResult:
     platform = board.platform()
-    exact = Pll.exact_frequency(platform, board.reference(platform), frequency)
+    exact = Pll.exact_frequency(platform, board.reference(platform), frequency, double=config.pump > 1)
     core = Top(config, clocks_per_bit=clocks_per_bit(exact, board.baud))
     # The netlist of the accelerator decides; what the board adds around it is decided by the board's name.
     text = rtlil.convert(core, platform=board.platform(), name="top", emit_src=False)
@@ -166,7 +166,8 @@ def _measure(
             except TimingError as error:
                 report = error.report
         fmax = {
-            str(s.seed): 0.0 if s.failure else round(_accelerator_clock(s.clocks, exact / 1e6), 1) for s in report.seeds
+            str(s.seed): 0.0 if s.failure else round(_accelerator_clock(s.clocks, exact / 1e6, config.pump), 1)
+            for s in report.seeds
         }
         return {"used": {cell: list(counts) for cell, counts in report.best.cells.items()}, "fmax": fmax}
 
@@ -174,6 +175,10 @@ def _measure(
     return DeviceResult(board=board.name, config=config, wanted=exact / 1e6, **cached("device", key, make))
 
 
-def _accelerator_clock(clocks: dict[str, Any], wanted: float) -> float:
-    """MHz reached by the clock whose constraint is that of the accelerator; the crystal's may be among the others."""
-    return min(clocks.values(), key=lambda clock: abs(clock.constraint - wanted)).achieved
+def _accelerator_clock(clocks: dict[str, Any], wanted: float, pump: int) -> float:
+    """MHz that the engine's clock, wanted to be that, can have for the sake of itself and of the array's, `pump` times
+    as fast; the crystal's may be among the others."""
+    return min(
+        min(clocks.values(), key=lambda clock: abs(clock.constraint - wanted * times)).achieved / times
+        for times in {1, pump}
+    )

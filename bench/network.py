@@ -145,9 +145,8 @@ def _needs(program: Program) -> list[dict[str, int]]:
             needs["loader"] += 3 + steps
             needs["memory port"] += steps
         elif i.op is Op.EXEC:
-            needs["array"] += 1 + exec_steps(
-                execute[ExecReg.WORDS], execute[ExecReg.GROUPS], execute[ExecReg.PLANES], config.planes
-            )
+            words, groups, planes = (execute[reg] for reg in (ExecReg.WORDS, ExecReg.GROUPS, ExecReg.PLANES))
+            needs["array"] += 1 + exec_steps(words, groups, planes, config)
         elif i.op is Op.STORE:
             raw, emits = store[StoreReg.RAW], i.pool in (Pool.NONE, Pool.LAST)
             writes = writes_of_code(config, store[StoreReg.BITS], store[StoreReg.SHIFT]) if emits else 0

@@ -24,8 +24,12 @@ class BoardError(DipoleError):
 
 
 class SerialCore(Protocol):
-    """What a board carries: anything with a UART and two lamps, in clock domain `sync`."""
+    """What a board carries: anything with a UART and two lamps, in clock domain `sync`.
 
+    With `pump` = 2 it has a domain `fast`, of twice that clock and without a reset, too.
+    """
+
+    pump: int
     rx: Signal
     tx: Signal
     busy: Signal
@@ -113,13 +117,18 @@ class BoardTop(Elaboratable):
 
         crystal: Any = platform.request(self.board.clock, dir="-")
         reference = self.board.reference(platform)
-        m.submodules.pll = pll = Pll(crystal, reference=reference, frequency=self.frequency, pad=self.board.pll_pad)
+        m.submodules.pll = pll = Pll(
+            crystal, reference=reference, frequency=self.frequency, double=core.pump > 1, pad=self.board.pll_pad
+        )
         # No constraint on pll.clk: nextpnr derives it from the crystal's and the divisors of the PLL.
 
         # `settle` is the same clock without reset: it counts before anything else runs.
         m.domains.sync = ClockDomain("sync")
         m.domains.settle = ClockDomain("settle", reset_less=True)
         m.d.comb += [ClockSignal("sync").eq(pll.clk), ClockSignal("settle").eq(pll.clk)]
+        if core.pump > 1:
+            m.domains.fast = ClockDomain("fast", reset_less=True)
+            m.d.comb += ClockSignal("fast").eq(pll.fast)
         locked = Signal()
         m.submodules.lock_sync = FFSynchronizer(pll.locked, locked, o_domain="settle", init=0)
         last = int(SETTLE * self.frequency)
@@ -131,7 +140,10 @@ class BoardTop(Elaboratable):
             m.d.settle += reset.eq(0)
         with m.Else():
             m.d.settle += count.eq(increment(m, platform, count, name="count_next"))
-        m.d.comb += ResetSignal("sync").eq(reset)
+        # One register more, half way between the counter, near the pins, and what it resets, all over the device.
+        spread = Signal(init=1)
+        m.d.settle += spread.eq(reset)
+        m.d.comb += ResetSignal("sync").eq(spread)
 
         uart: Any = platform.request("uart", 0, dir=dict.fromkeys(self.board.serial_pins, "-"))
         m.submodules.rx_buffer = rx_buffer = io.Buffer(io.Direction.Input, uart.rx)

@@ -65,7 +65,7 @@ def build_board(
     chosen = load_config(config or board.config) if not isinstance(config, Config) else config
     wanted = board.frequency if frequency is None else frequency
     platform = board.platform()
-    exact = Pll.exact_frequency(platform, board.reference(platform), wanted)
+    exact = Pll.exact_frequency(platform, board.reference(platform), wanted, double=chosen.pump > 1)
     bit = clocks_per_bit(exact, board.baud)
     require_tools(board)
     core = Top(chosen, clocks_per_bit=bit)
@@ -89,7 +89,7 @@ def build_core(
     if not 1 <= seeds <= 64:
         raise BoardError(f"seeds is {seeds}, must be in 1..64")
     platform = board.platform()
-    exact = Pll.exact_frequency(platform, board.reference(platform), frequency)
+    exact = Pll.exact_frequency(platform, board.reference(platform), frequency, double=core.pump > 1)
     files = {kind: output / f"{board.name}{kind}" for kind in (Path(board.bitstream).suffix, ".json", ".log")}
     failed = output / f"{board.name}.failed.log"
     with tempfile.TemporaryDirectory(prefix="dipole-build-") as name:

@@ -24,7 +24,8 @@ Progress = Callable[[str, int, int], None]
 
 # Memory promises the old word when a location is read and written in one cycle, which costs 27 LUTs and 42 flip-flops
 # per memory. The memories of the design assert in simulation that this never happens, so synthesis need not care.
-_NO_COLLISION_LOGIC = r"setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+# What is read by the clock of `fast`, which is not that of writing, has no such logic.
+_NO_COLLISION_LOGIC = r"setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 w:*fast_clk %co1:+$memrd_v2[CLK] %d"
 
 
 class FlowError(DipoleError):

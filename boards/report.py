@@ -100,6 +100,9 @@ _NONE: Mapping[str, int] = MappingProxyType({})
 def read_seed(seed: int, path: Path, placer: str = "", *, reserved: Mapping[str, int] = _NONE) -> SeedResult:
     """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed.
 
+    Where paths lead from one clock to another, which must be related, `clocks` has an entry for these, too ("clk to
+    fast_clk"). nextpnr sets no limit to them; ours is a cycle of the slower clock, see `rtl.phase`.
+
     `reserved`: cells of each type that are not of the design.
     """
     try:
@@ -108,21 +111,33 @@ def read_seed(seed: int, path: Path, placer: str = "", *, reserved: Mapping[str,
             _plain(name): ClockResult(float(clock["achieved"]), float(clock["constraint"]))
             for name, clock in data["fmax"].items()
         }
+        crossings: dict[str, ClockResult] = {}
         cells = {
             name: (int(cell["used"]) - reserved.get(name, 0), int(cell["available"]))
             for name, cell in data["utilization"].items()
             if cell["used"]
         }
+        for way in data.get("critical_paths", ()):
+            ends = [_plain(way[end].partition(" ")[2]) for end in ("from", "to")]
+            if ends[0] != ends[1] and all(end in clocks for end in ends):
+                delay = sum(float(step["delay"]) for step in way["path"])
+                limit = min(clocks[end].constraint for end in ends)
+                crossings[" to ".join(ends)] = ClockResult(1000 / delay, limit)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"seed {seed}: nextpnr left no report that can be read ({error}); see its log") from error
     if not clocks:
         raise ReportError(f"seed {seed}: nextpnr timed no clock; the design has no registers")
-    return SeedResult(seed, clocks, cells, placer)
+    return SeedResult(seed, clocks | crossings, cells, placer)
 
 
 def _plain(name: str) -> str:
-    """A clock's net without what nextpnr puts around it."""
-    return name.removeprefix("$glbnet$").removesuffix("$SB_IO_IN_$glb_clk").removesuffix("$TRELLIS_IO_IN")
+    """A clock's net without its path and what nextpnr puts around it."""
+    return (
+        name.removeprefix("$glbnet$")
+        .rpartition(".")[2]
+        .removesuffix("$SB_IO_IN_$glb_clk")
+        .removesuffix("$TRELLIS_IO_IN")
+    )
 
 
 def read_stuck(log: Path) -> str | None:

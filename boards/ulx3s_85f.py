@@ -14,7 +14,7 @@ BOARD = ulx3s(
     size="85F",
     platform=ULX3S_85F_Platform,
     config="ulx3s_85f",
-    frequency=60e6,
+    frequency=50e6,
     # With a forwarding register in every PE nets are short and many, which suits this placer, and long ways are few.
     nextpnr_opts="--tmg-ripup",
     placers=("heap",),

@@ -71,4 +71,4 @@ def program_testbench(path: Path, config: Config, seed: int) -> dict[str, str]:
     codes = np.random.default_rng(seed).integers(0, 1 << program.input.bits, program.input.shape)
     script, cycles = conversation(program, codes)
     comment = f"Program {program.name!r} on {config.name}, image of random codes (seed {seed}), {cycles} cycles."
-    return testbench(script, top="dipole", sources=SOURCES, limit=cycles + 100_000, comment=comment)
+    return testbench(script, top="dipole", sources=SOURCES, limit=cycles + 100_000, comment=comment, pump=config.pump)

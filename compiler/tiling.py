@@ -106,7 +106,7 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int
         fetched = 4 + 2 * count
         # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
         load = patch + streamed * count + rows * writes * count / _positions(low) + fetched
-        execute = count * (low.groups * low.weight_format.bits * words + 1)
+        execute = count * (low.groups * low.weight_format.bits * -(-words // config.pump) + 1)
         store = count * (max(rows * interval, 10) + 1)
         longest, *others = sorted((load, execute, store, _FETCH * fetched), reverse=True)
         return longest + sum(others) / 16  # they wait for one another now and then

@@ -32,11 +32,12 @@ class Timing:
     """Words fed to the array up to each DONE."""
 
 
-def exec_steps(words: int, groups: int, weight_planes: int, planes: int) -> int:
-    """Cycles in which EXEC feeds the array: words of all plane pairs, and one per exponent that has no pair."""
+def exec_steps(words: int, groups: int, weight_planes: int, config: Any) -> int:
+    """Cycles in which EXEC feeds the array: `pump` words of a plane pair each, and one per exponent without a pair."""
+    planes = config.planes
     top = planes * (groups - 1) + weight_planes - 1
     exponents = {planes * g + j for g in range(groups) for j in range(weight_planes)}
-    return words * groups * weight_planes + (top + 1 - len(exponents))
+    return -(-words // config.pump) * groups * weight_planes + (top + 1 - len(exponents))
 
 
 def load_needs(registers: dict[int, int], rows: int, config: Any) -> bytes:
@@ -57,9 +58,10 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
 
     Raises ValueError where the device would stop with an error or never end (a wait that nothing satisfies).
     """
-    drain_latency, drain_lag, skew = config.drain_latency, config.drain_lag, config.skew
+    drain_latency, drain_lag, free_lag = config.drain_latency, config.drain_lag, config.free_lag
     ladder_latency = drain_lag + config.ladder_latency
-    stages, lag, groups_per_row = config.stages, config.memory_lag, config.columns // config.ladders
+    lag, groups_per_row = config.memory_lag, config.columns // config.ladders
+    filled_lag = lag + config.write_lag
     per_word = config.mem_width // 32
     fetch_urgent = per_word == 1  # a second request goes before the loader's
     needs: dict[tuple[int, ...], bytes] = {}
@@ -121,7 +123,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
             if reading:
                 load_comes = t + 1 + lag
                 if reading[2]:
-                    later.setdefault(t + 3 + lag + stages, []).append(0)
+                    later.setdefault(t + 3 + filled_lag, []).append(0)
             reading = None
             if load_index < len(load_steps) and not load_prime:
                 hinders, last = load_alone or load_index == 0, load_index + 1 == len(load_steps)
@@ -166,7 +168,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 exec_left -= 1
                 if exec_left == 0:
                     if exec_signal:
-                        later.setdefault(t + 1 + skew + stages, []).append(1)
+                        later.setdefault(t + 1 + free_lag, []).append(1)
                     if exec_drain:
                         draining = True
                         tile_ready_at = t + drain_latency + 1
@@ -180,7 +182,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 filled -= instruction.wait
                 pop_exec = True
                 exec_left = exec_steps(
-                    exec_reg[ExecReg.WORDS], exec_reg[ExecReg.GROUPS], exec_reg[ExecReg.PLANES], config.planes
+                    exec_reg[ExecReg.WORDS], exec_reg[ExecReg.GROUPS], exec_reg[ExecReg.PLANES], config
                 )
                 words_fed += exec_reg[ExecReg.WORDS] * exec_reg[ExecReg.GROUPS] * exec_reg[ExecReg.PLANES]
                 exec_drain, exec_signal = instruction.drain, instruction.signal

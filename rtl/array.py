@@ -24,7 +24,10 @@ class Array(wiring.Component):
 
     The drain registers of all PEs are one chain, row by row: `shift` moves the results on by `ladders` columns, so that
     the first ones of row 0 are always the next ones to take. Those of the sum column move by a row with `shift_sum`.
-    They move `Config.shift_lag` cycles later.
+    They move in the next cycle, one later where PEs have registers of their own (`Config.stages`). With `Config.pump` >
+    1 row r does so `r // hop` cycles later, and `shift` must not be 1 in two successive cycles.
+
+    All cycles are those of the array, which an engine may clock faster than itself (`Config.pump`).
 
     Where PEs take sums of pairs (`uses_pairs`), the weights come one cycle later than that.
 
@@ -44,7 +47,8 @@ class Array(wiring.Component):
     o : Out((columns + 1) * acc_width)
         Drain registers of row 0; column 0 lowest, sum column, or zeros, highest.
     ready : Out(1)
-        Pulses in the first cycle in which all results of a tile stand in the drain registers.
+        Pulses in the first cycle in which all results of a tile stand in the drain registers. With `pump` = 2 it is
+        two cycles long and begins an even number of cycles behind the last step's words at the read ports.
     """
 
     def __init__(self, config: Config, family: str | None = None):
@@ -73,7 +77,9 @@ class Array(wiring.Component):
 
         # `ready` comes at the time of the slowest family, so that programs take the same cycles on all.
         controls = delay_line(m, self.control, latency + 3 + config.skew, "control")
-        ready = delay_line(m, controls[-1].drain, config.pop_latency - latency, "ready")[-1]
+        # A slower engine sees it in the same cycle of its own whichever word of a step is the last.
+        align = -(1 + config.stages + config.pop_latency + 3 + config.skew) % config.pump
+        ready = delay_line(m, controls[-1].drain, config.pop_latency - latency + align, "ready")[-1]
         # Sums of pairs take a cycle at the edge of a row; the weights come a cycle later by themselves.
         pairs = uses_pairs(config, family)
         a, w = [], []
@@ -105,8 +111,13 @@ class Array(wiring.Component):
             (self.shift, config.ladders, results),
             (self.shift_sum, 1, [pes[r, columns] for r in range(rows) if config.sum_column]),
         ):
-            late = delay_line(m, shift, config.stages, "shift")[-1]
-            m.d.comb += [pe.shift.eq(late) for pe in chain]
+            # With steps at least two cycles apart, each row can follow the one in front of it a cycle later.
+            reach = hop if config.pump > 1 else rows
+            late = delay_line(m, shift, (rows - 1) // reach, "shift")
+            m.d.comb += [pe.shift.eq(late[k * rows // len(chain) // reach]) for k, pe in enumerate(chain)]
             m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, chain[step:], strict=False)]
-        m.d.comb += [self.o.eq(Cat(pes[0, c].o for c in range(columns + config.sum_column))), self.ready.eq(ready)]
+        m.d.comb += [
+            self.o.eq(Cat(pes[0, c].o for c in range(columns + config.sum_column))),
+            self.ready.eq(Cat(delay_line(m, ready, config.pump - 1, "ready_long")).any()),
+        ]
         return m

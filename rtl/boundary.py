@@ -4,7 +4,8 @@ Amaranth itself gives a submodule the ports that its nets happen to need: consta
 unused outputs vanish, and so the PEs of one array come out in several shapes under made-up port names. Here a
 component is converted on its own and stands in its parent as an instance. Signals of others that it reads all the same
 (the control of a ResetInserter around it) become further inputs. A component that drives something the rest sees
-without it being in the signature, or that has clock domains besides `sync`, stays part of its parent's conversion.
+without it being in the signature, or that has clock domains besides `sync` and `fast` (which has no reset of its
+own), stays part of its parent's conversion.
 Equal modules are left to `rtlil.merge`.
 
 The passes use Amaranth's intermediate representation, which is private to it: the version is pinned in pyproject.toml.
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amaranth.back import rtlil as backend
-from amaranth.hdl import ClockSignal, Instance, ResetSignal, Signal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, Instance, ResetSignal, Signal, Value
 from amaranth.hdl._ast import Switch, _StatementList
 from amaranth.hdl._ir import Fragment, PortDirection
 from amaranth.hdl._mem import MemoryInstance
@@ -58,6 +59,14 @@ def _prune(statements: Any) -> Any:
             statement = _SWITCH(statement.test, cases, src_loc=statement.src_loc)
         kept.append(statement)
     return _StatementList(kept)
+
+
+def _rtlil(fragment: Any, ports: _Ports, name: str) -> str:
+    def domain(name: str) -> ClockDomain:
+        return ClockDomain(name, reset_less=name == "fast")
+
+    text, _ = backend.convert_fragment(fragment, ports, name, emit_src=False, missing_domain=domain)
+    return text
 
 
 @dataclass
@@ -125,7 +134,7 @@ class _Cutter:
     def _ports(self, fragment: Any, use: _Use) -> _Ports | None:
         """Ports with which the fragment can stand alone, or None."""
         component = next((origin for origin in fragment.origins or () if isinstance(origin, wiring.Component)), None)
-        if component is None or not set(fragment.statements) <= {"comb", "sync"}:
+        if component is None or not set(fragment.statements) <= {"comb", "sync", "fast"}:
             return None
         ports = component_ports(component)
         public = {id(signal) for value, _ in ports.values() for signal in value._rhs_signals()}
@@ -138,15 +147,14 @@ class _Cutter:
                 if signal.name in ports:
                     return None
                 ports[signal.name] = (signal, PortDirection.Input)
-        return None if "clk" in ports or "rst" in ports else ports
+        return ports if ports.keys().isdisjoint(("clk", "rst", "fast_clk")) else None
 
     def _instance(self, fragment: Any, path: str, use: _Use) -> Instance | None:
         ports = self._ports(fragment, use)
         if ports is None:
             return None
-        text, _ = backend.convert_fragment(fragment, ports, path, emit_src=False)
-        modules = parse(text)
-        drop_unused(modules[0], {r"\clk", r"\rst"})
+        modules = parse(_rtlil(fragment, ports, path))
+        drop_unused(modules[0], {r"\clk", r"\rst", r"\fast_clk"})
         self.modules += modules
         have = {item.name for item in modules[0].ports()}
         arguments: list[tuple[str, str, Any]] = [
@@ -154,6 +162,8 @@ class _Cutter:
         ]
         if r"\clk" in have:
             arguments.append(("i", "clk", ClockSignal("sync")))
+        if r"\fast_clk" in have:
+            arguments.append(("i", "fast_clk", ClockSignal("fast")))
         if r"\rst" in have:
             arguments.append(("i", "rst", ResetSignal("sync", allow_reset_less=True)))
         return Instance(path, *arguments)
@@ -165,5 +175,4 @@ def convert(component: wiring.Component, name: str, platform: object = None) -> 
     ports = component_ports(component)
     cutter = _Cutter(fragment, ports)
     cutter.cut(fragment, name)
-    text, _ = backend.convert_fragment(fragment, ports, name, emit_src=False)
-    return parse(text) + cutter.modules
+    return parse(_rtlil(fragment, ports, name)) + cutter.modules

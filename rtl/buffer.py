@@ -19,6 +19,8 @@ class Buffer(wiring.Component):
         See `BlockRam`.
     stages : int
         Registers on each of the two ways.
+    read_domain : str
+        Clock domain of reading; that of writing is `sync`.
     parts, copies : int
         `write_data` has that many parts, each of which is repeated over a part of the width.
 
@@ -29,9 +31,17 @@ class Buffer(wiring.Component):
     """
 
     def __init__(
-        self, *, width: int, depth: int, stages: int, granule: int | None = None, parts: int = 1, copies: int = 1
+        self,
+        *,
+        width: int,
+        depth: int,
+        stages: int,
+        granule: int | None = None,
+        parts: int = 1,
+        copies: int = 1,
+        read_domain: str = "sync",
     ):
-        self.ram = BlockRam(width=width, depth=depth, granule=granule)
+        self.ram = BlockRam(width=width, depth=depth, granule=granule, read_domain=read_domain)
         self.stages = stages
         self.parts = parts
         self.copies = copies
@@ -42,13 +52,13 @@ class Buffer(wiring.Component):
         m = Module()
         m.submodules.ram = ram = self.ram
 
-        def late(value, name: str, *, reset_less: bool = True):
-            return delay_line(m, value, self.stages, name, reset_less=reset_less)[-1]
+        def late(value, name: str, *, reset_less: bool = True, domain: str = "sync"):
+            return delay_line(m, value, self.stages, name, reset_less=reset_less, domain=domain)[-1]
 
         m.d.comb += [
             ram.read.eq(self.read),
             ram.read_address.eq(self.read_address),
-            self.read_data.eq(late(ram.read_data, "read_data")),
+            self.read_data.eq(late(ram.read_data, "read_data", domain=ram.read_domain)),
             ram.write.eq(late(self.write, "write", reset_less=False)),
             ram.write_address.eq(late(self.write_address, "write_address")),
         ]

@@ -41,6 +41,9 @@ class Config:
     """Lanes (bit products) per PE and activation plane, a power of two, 8..256."""
     planes: int = 1
     """Activation planes per cycle (W), 1, 2, 4 or 8."""
+    pump: int = 1
+    """Clock of the array in multiples of that of the engine around it = words of a run per cycle of the engine, 1 or 2.
+    With 2 the array and the read ports of its buffers are in clock domain `fast`."""
     levels: int = 1
     """Levels of adders between two registers in the tree of a PE with W = 1 on ECP5, 1..3; on iCE40 these are always
     two, but with 1 accumulators are cut into parts, where the tree leaves time for that: a faster PE of more cells."""
@@ -89,6 +92,7 @@ class Config:
             ("columns", 4, 64, True),
             ("lanes", 8, 256, True),
             ("planes", 1, 8, True),
+            ("pump", 1, 2, True),
             ("levels", 1, 3, False),
             ("hop", 1, 64, False),
             ("stages", 0, 3, False),
@@ -164,9 +168,19 @@ class Config:
         return (self.mem_depth * self.granules_per_word).bit_length()
 
     @property
-    def peak_bmac(self) -> int:
-        """Binary multiply-accumulates per cycle at full use of the array."""
+    def array_bmac(self) -> int:
+        """Binary multiply-accumulates per cycle of the array at full use."""
         return self.rows * self.columns * self.lanes * self.planes
+
+    @property
+    def peak_bmac(self) -> int:
+        """The same per cycle of the engine."""
+        return self.array_bmac * self.pump
+
+    @property
+    def array_domain(self) -> str:
+        """Clock domain of the array and of reading its buffers."""
+        return "fast" if self.pump > 1 else "sync"
 
     @property
     def ladder_bits(self) -> int:
@@ -190,11 +204,12 @@ class Config:
         depth = min(self.row_depth, self.column_depth)
         return min(self.acc_width, (8 * depth * self.lanes * ((1 << self.planes) - 1)).bit_length())
 
-    # --- latencies, in cycles ----------------------------------------------------------------------
+    # --- latencies, in cycles of the engine unless they say otherwise --------------------------------
 
     @property
     def pop_latency(self) -> int:
         """Operands at a PE to their popcount in the slowest family; in others it comes earlier and the array waits.
+        In cycles of the array.
 
         W = 1: a register per level of the tree of full adders on ECP5. W > 1: pairs of lanes at the edge of a row,
         their choice with the first level, every second level; or groups of 8 lanes, then adders of four operands.
@@ -209,15 +224,28 @@ class Config:
 
     @property
     def skew(self) -> int:
-        """Forwarding registers on the way to the last PE (the sum column of the last row, whether there or not)."""
+        """Forwarding registers on the way to the last PE (the sum column of the last row, whether there or not), that
+        is cycles of the array."""
         return (self.rows - 1) // self.hop + self.columns // self.hop
 
     @property
     def drain_latency(self) -> int:
         """Last word of a tile issued by the execute engine to all its results standing in the drain registers:
-        buffer read, popcount, run accumulator, Horner register, drain register, the skew, and `stages` in front of
-        and behind the buffers."""
-        return 1 + self.pop_latency + 3 + self.skew + 2 * self.stages
+        `stages` and, to a faster array, one cycle; then buffer read, `stages`, popcount, run accumulator, Horner
+        register, drain register and the skew."""
+        array = 1 + self.stages + self.pop_latency + 3 + self.skew
+        return self.stages + (self.pump > 1) - (-array // self.pump)
+
+    @property
+    def free_lag(self) -> int:
+        """Last word of a tile issued to all buffers having read it, give or take the cycle in which none is written
+        anyway: `stages` and, to a faster array, one cycle; then the skew."""
+        return self.stages + (self.pump > 1) - (-self.skew // self.pump)
+
+    @property
+    def write_lag(self) -> int:
+        """Registers from the loader to the buffers: one for some of them together and `stages` in each."""
+        return self.stages + (self.stages > 0)
 
     @property
     def shift_lag(self) -> int:
@@ -234,7 +262,8 @@ class Config:
         """Cycles before the end of a tile's draining from which on the next tile's last word may be issued: buffer
         read, the quickest popcount of any family (1), run accumulator, Horner register and drain register follow, and
         `stages` in front of and behind the buffers; but the drain chain moves `shift_lag` later."""
-        return 5 + 2 * self.stages - self.shift_lag
+        array = 5 + self.stages
+        return self.stages + (array if self.pump == 1 else (array + 2) // self.pump) - self.shift_lag
 
     @property
     def ladder_latency(self) -> int:
@@ -250,7 +279,7 @@ class Config:
         device must agree on."""
         fields = dataclasses.asdict(self)
         del fields["name"]
-        for field in ("levels", "stages", "memory_lag"):
+        for field in ("pump", "levels", "stages", "memory_lag"):
             if fields[field] == self.__dataclass_fields__[field].default:
                 del fields[field]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())

@@ -13,8 +13,12 @@ SOURCES = [LOGIC, _BUFFERS, MAIN_MEMORY]
 
 _HEADER = """\
 // Dipole, configuration {name} (hash {hash:08x}): {what}
-// Made by `dipole verilog`; Verilog-2005. One clock `clk`, one synchronous reset `rst`, active high.
+// Made by `dipole verilog`; Verilog-2005. {clocks}, one synchronous reset `rst`, active high.
 """
+_CLOCKS = {
+    1: "One clock `clk`",
+    2: "Clock `clk`, and `fast_clk` of twice its frequency,\n// every second rising edge of which is one of `clk`",
+}
 _MEMORY_CONTRACT = """\
 //
 // Replace this module by a wrapper of your SRAM macro: single port, {depth} words of {width} bits, a write enable per
@@ -24,7 +28,8 @@ _MEMORY_CONTRACT = """\
 """
 _BUFFERS_CONTRACT = """\
 //
-// On-chip buffers: one write and one read port each, registered output that holds while `read` is 0. Replace them by
+// On-chip buffers: one write and one read port each, the latter on `fast_clk` in modules that have it, registered
+// output that holds while `read` is 0. Replace them by
 // two-port SRAM or register files; a word is never read in the cycle in which it is written, contents at power-up do
 // not matter.
 """
@@ -42,6 +47,19 @@ set_output_delay [expr {{0.5 * $period}}] -clock clk [get_ports {{i__ready o__pa
 
 # The reset is synchronous: it must meet setup and hold as any other input, and be held for one cycle at least.
 set_input_delay [expr {{0.2 * $period}}] -clock clk [get_ports rst]
+"""
+_FAST_SDC = """
+# The array: twice the frequency, and rising edges that meet those of clk. What passes from one clock to the other is
+# launched and captured at these edges, so it has a period of clk; but for two flip-flops behind which there is no more
+# than one LUT's worth of logic, see rtl/phase.py.
+create_clock -name fast_clk -period [expr {0.5 * $period}] [get_ports fast_clk]
+set_clock_uncertainty [expr {0.05 * $period}] [get_clocks fast_clk]
+set_multicycle_path 2 -setup -end -from [get_clocks clk] -to [get_clocks fast_clk]
+set_multicycle_path 1 -hold -end -from [get_clocks clk] -to [get_clocks fast_clk]
+set_multicycle_path 2 -setup -start -from [get_clocks fast_clk] -to [get_clocks clk]
+set_multicycle_path 1 -hold -start -from [get_clocks fast_clk] -to [get_clocks clk]
+set_max_delay [expr {0.4 * $period}] -from [get_cells -hierarchical {*phase*toggle* *phase*clear*}] \\
+    -to [get_clocks fast_clk]
 """
 _WAIVERS = """\
 `verilator_config
@@ -61,7 +79,7 @@ def delivery(config: Config, verilog: Verilog, *, period: float) -> dict[str, st
     main = frozenset({f"{verilog.top}_memory"})
 
     def header(what: str) -> str:
-        return _HEADER.format(name=config.name, hash=config.hash32, what=what)
+        return _HEADER.format(name=config.name, hash=config.hash32, what=what, clocks=_CLOCKS[config.pump])
 
     latency = f"cycle {config.memory_lag + 1} behind it" if config.memory_lag else "the next cycle"
     contract = _MEMORY_CONTRACT.format(
@@ -71,7 +89,7 @@ def delivery(config: Config, verilog: Verilog, *, period: float) -> dict[str, st
         LOGIC: header("all logic.") + "\n" + verilog.part(verilog.memories, without=True),
         _BUFFERS: header("buffers.") + _BUFFERS_CONTRACT + "\n" + verilog.part(verilog.memories - main),
         MAIN_MEMORY: header("main memory.") + contract + "\n" + verilog.part(main),
-        "dipole.sdc": _SDC.format(name=config.name, period=f"{period:g}"),
+        "dipole.sdc": _SDC.format(name=config.name, period=f"{period:g}") + (_FAST_SDC if config.pump > 1 else ""),
         "waivers.vlt": _WAIVERS,
         "config.json": config.to_json(),
     }

@@ -1,6 +1,8 @@
 """Engine: fetch, loader, execute, array and store around one main memory port."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from itertools import accumulate
+
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -11,14 +13,17 @@ from .buffer import Buffer
 from .config import Config
 from .delay import delay_line
 from .execute import Execute
+from .feed import Feed
 from .fetch import Fetch
 from .loader import Loader
 from .memory import MemorySignature
 from .pe import uses_pairs
+from .phase import Phase
 from .primitives.dsp import counter
 from .primitives.family import family_of
 from .queue import Queue
 from .recode import recode
+from .relay import Relay
 from .store import Store
 
 __all__ = ["Engine", "WATCHDOG_CYCLES"]
@@ -27,6 +32,14 @@ WATCHDOG_CYCLES = 1 << 20
 """A run is looked at once in so many cycles; if no instruction was dispatched or taken since, that is an error."""
 
 _TOKENS = 64
+_GROUP = 4
+"""Buffers that share a register on the way from the loader."""
+
+
+def _split(value: Value, *widths: int) -> list[Value]:
+    """The parts of a `Cat`, lowest first."""
+    ends = list(accumulate(widths))
+    return [value[end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
 class Engine(wiring.Component):
@@ -80,13 +93,21 @@ class Engine(wiring.Component):
         config = self.config
         stages = config.stages
         begin, failed, stop = Signal(), Signal(), Signal()
-        reset = ResetInserter(stop | self.abort)
+        resets = {"sync": stop | self.abort}
+        if config.pump > 1:
+            m.submodules.phase = phase = Phase()
+            resets["fast"] = phase.reset
+            m.d.comb += phase.clear.eq(stop | self.abort)
+        reset = ResetInserter(resets)
         m.d.comb += begin.eq(self.start & ~self.busy)
 
         m.submodules.fetch = reset(fetch := Fetch(config))
         m.submodules.loader = reset(loader := Loader(config))
         m.submodules.execute = reset(execute := Execute(config))
-        m.submodules.array = reset(array := Array(config, self.family))
+        # Weights that meet sums of pairs are read a cycle later; that is still before the loader can write there.
+        w_lag = int(uses_pairs(config, self.family or family_of(platform)))
+        m.submodules.feed = reset(feed := Feed(config, w_lag=w_lag))
+        m.submodules.array = reset(DomainRenamer(config.array_domain)(array := Array(config, self.family)))
         m.submodules.store = reset(store := Store(config))
         queues = [Queue(32, config.queue_depth) for _ in Unit]
         for unit, queue, target in zip(Unit, queues, (loader, execute, store), strict=True):
@@ -102,9 +123,8 @@ class Engine(wiring.Component):
                 m.d.sync += [count.eq(0), some.eq(0)]
             return some
 
-        # The last rows and columns read their buffers `skew` cycles after the first ones.
-        freed = delay_line(m, execute.freed, config.skew + stages, "freed")[-1]
-        filled = delay_line(m, loader.filled, stages, "filled")
+        freed = delay_line(m, execute.freed, config.free_lag, "freed")[-1]
+        filled = delay_line(m, loader.filled, config.write_lag, "filled")
         with m.If(begin):
             m.d.sync += [tap.eq(0) for tap in filled[1:]]
         m.d.comb += [
@@ -114,44 +134,62 @@ class Engine(wiring.Component):
         ]
 
         # --- array, buffers, drain -----------------------------------------------------------------
-        a_addresses = delay_line(
-            m, Cat(execute.read, execute.a_address), config.skew + stages, "a_address", reset_less=True
-        )[stages:]
-        # Weights that meet sums of pairs are read a cycle later; that is still before the loader can write there.
-        w_lag = int(uses_pairs(config, self.family or family_of(platform)))
-        w_addresses = delay_line(
-            m, Cat(execute.read, execute.w_address), config.skew + w_lag + stages, "w_address", reset_less=True
-        )[stages:]
+        for name in ("read", "second", "a_address", "w_address", "control", "sum_weight"):
+            m.d.comb += getattr(feed, name).eq(getattr(execute, name))
+        domain = config.array_domain
         # Operands enter the buffers in the form that the PEs of the family take.
         lane_word = Signal(config.lanes)
         m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
+
+        def relayed(value, name: str):
+            """The value, a register away where ways are long."""
+            if not stages:
+                return value
+            m.submodules[f"relay_{name}"] = relay = Relay(len(Value.cast(value)))
+            m.d.comb += relay.i.eq(value)
+            return relay.o
+
         several = config.planes > 1  # the loader has a chunk for each plane, which stands at every place of the word
         for r in range(config.rows):
+            if r % _GROUP == 0:
+                data = relayed(loader.row_data if several else lane_word, f"rows_{r}")
             m.submodules[f"row_buffer_{r}"] = buffer = Buffer(
                 width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk, stages=stages,
-                parts=config.planes, copies=config.chunks_per_lanes if several else 1,
+                parts=config.planes, copies=config.chunks_per_lanes if several else 1, read_domain=domain,
             )  # fmt: skip
+            port = feed.a[r // config.hop]
             m.d.comb += [
-                Cat(buffer.read, buffer.read_address).eq(a_addresses[r // config.hop]),
-                buffer.write.eq(loader.row[r].enable),
-                buffer.write_address.eq(loader.row[r].address),
-                buffer.write_data.eq(loader.row_data if several else lane_word),
+                buffer.read.eq(port.read),
+                buffer.read_address.eq(port.address),
+                Cat(buffer.write, buffer.write_address).eq(
+                    relayed(Cat(loader.row[r].enable, loader.row[r].address), f"row_{r}")
+                ),
+                buffer.write_data.eq(data),
                 array.a[r].eq(buffer.read_data),
             ]
         for c in range(config.columns):
+            if c % _GROUP == 0:
+                enables = loader.column_enable[c : c + _GROUP]
+                together = relayed(Cat(enables, loader.column_address, lane_word), f"columns_{c}")
+                enables, address, data = _split(together, len(enables), len(loader.column_address), len(lane_word))
             m.submodules[f"column_buffer_{c}"] = buffer = Buffer(
-                width=config.lanes, depth=config.column_depth, stages=stages
+                width=config.lanes, depth=config.column_depth, stages=stages, read_domain=domain
             )
+            port = feed.w[c // config.hop]
             m.d.comb += [
-                Cat(buffer.read, buffer.read_address).eq(w_addresses[c // config.hop + w_lag]),
-                buffer.write.eq(loader.column_enable[c]),
-                buffer.write_address.eq(loader.column_address),
-                buffer.write_data.eq(lane_word),
+                buffer.read.eq(port.read),
+                buffer.read_address.eq(port.address),
+                buffer.write.eq(enables[c % _GROUP]),
+                buffer.write_address.eq(address),
+                buffer.write_data.eq(data),
                 array.w[c].eq(buffer.read_data),
             ]
-        line_words, ladder_enable, ladder_word = config.line_words, loader.ladder_enable, loader.wdata[:32]
-        lane = loader.ladder_address[: exact_log2(config.ladders)]
-        place = loader.ladder_address[exact_log2(config.ladders) :]
+        line_words = config.line_words
+        together = relayed(Cat(loader.ladder_enable, loader.ladder_address, loader.wdata[:32]), "ladders")
+        ladder_enable, lane, place, ladder_word = _split(
+            together, len(loader.ladder_enable), exact_log2(config.ladders),
+            len(loader.ladder_address) - exact_log2(config.ladders), 32,
+        )  # fmt: skip
         for p in range(config.ladders):
             m.submodules[f"ladder_memory_{p}"] = memory = Buffer(
                 width=32 * line_words, depth=config.ladder_depth // config.ladders, granule=32, stages=stages,
@@ -180,26 +218,33 @@ class Engine(wiring.Component):
                     memory.write_data.eq(ladder_word),
                     store.late_word[p].eq(memory.read_data),
                 ]
-        control = delay_line(m, execute.control, 2 * stages, "control")
-        with m.If(stop | self.abort):
-            m.d.sync += [tap.eq(0) for tap in control[1:]]
-        sum_weight = delay_line(m, execute.sum_weight, 2 * stages, "sum_weight", reset_less=True)[-1]
+        shift = delay_line(m, Cat(store.shift, store.shift_sum), stages, "shift")[-1]
+        if config.pump > 1:
+            # Once per cycle of the engine, which has the whole of it to say so.
+            m.d.comb += feed.last.eq(phase.last)
+            shift = delay_line(m, shift & phase.last.replicate(2), int(stages > 0), "shift_once", domain="fast")[-1]
         drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
         draining, tile_ready = Signal(), Signal()
+        ready, some_tile = array.ready, tile_ready
+        if config.pump > 1:
+            # It comes in two cycles of the array, one of which is the last of a cycle of the engine.
+            ready = Signal(name="ready")
+            with m.If(phase.last):
+                m.d.fast += ready.eq(array.ready)
+            some_tile |= ready
         m.d.comb += [
-            array.control.eq(control[-1]),
-            array.sum_weight.eq(sum_weight),
-            array.shift.eq(store.shift),
-            array.shift_sum.eq(store.shift_sum),
+            array.control.eq(feed.array_control),
+            array.sum_weight.eq(feed.array_sum_weight),
+            Cat(array.shift, array.shift_sum).eq(shift),
             execute.drain_free.eq(~draining),
-            store.tile_ready.eq(tile_ready),
+            store.tile_ready.eq(some_tile),
             store.drained.eq(drained),
             self.drain_valid.eq(store.row_start),
             self.drain_data.eq(drained),
         ]
         m.d.sync += [
             draining.eq((draining | execute.commit) & ~store.release),
-            tile_ready.eq((tile_ready | array.ready) & ~store.take_tile),
+            tile_ready.eq((tile_ready | ready) & ~store.take_tile),
         ]
         with m.If(begin):
             m.d.sync += [draining.eq(0), tile_ready.eq(0)]

@@ -1,6 +1,6 @@
 """Execute engine: walks the plane pairs of a tile in Horner order and feeds the array."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,18 +31,20 @@ class Execute(wiring.Component):
     """Takes SET and EXEC instructions; see docs/architecture.md, "Arithmetic of a tile", for runs and pairs.
 
     SET takes one cycle. EXEC takes one cycle to start (more while it waits for a filled token, one more right behind a
-    SET) and one per word, and per exponent without a plane pair; its last word waits until `drain_free` if it has
-    `drain`. In each cycle of a word the buffer addresses are out; `control` and `sum_weight` belong to the data that
-    the buffers deliver one cycle later, and come with it.
+    SET) and one per step, and per exponent without a plane pair; its last step waits until `drain_free` if it has
+    `drain`. A step is `Config.pump` words of a pair, or the one that is left; with it come their buffer addresses and
+    what the array does with them.
 
     The words of a run may come in any order, so the walk turns round instead of going back to a start: runs are walked
     through their pairs up (groups ascending) and down in turn, pairs through their words likewise. Then every step
     adds something to the addresses, and no start is kept:
 
+    Of two words the address is the lower one, and the word left alone is always the highest, in either direction.
+
     ===============================  ============  ========  ================
     step to                          group, plane  a         w
     ===============================  ============  ========  ================
-    the next word of the pair                      +1 or -1  the same
+    the next words of the pair                     +-pump    the same
     the next pair of a run going up  +1, -W        +words    -W * words
     the next pair of one going down  -1, +W        -words    +W * words
     a run in the same group          0, -1         0         -words
@@ -58,15 +60,17 @@ class Execute(wiring.Component):
     filled : In(1), take_filled : Out(1)
         A filled token is there; it is taken.
     freed : Out(1)
-        Pulses with the address of the last word of an EXEC that signals.
+        Pulses with the last step of an EXEC that signals.
     drain_free : In(1), commit : Out(1)
-        The drain registers may be overwritten; a tile's last word is on its way to them.
+        The drain registers may be overwritten; a tile's last step is on its way to them.
     a_address, w_address : Out
         Read addresses of row and column buffers in cycles with `read`.
-    read : Out(1)
+    read : Out(1), second : Out(1)
+        The step reads words; two of them.
     control : Out(Control), sum_weight : Out(1)
+        Of the step; `last` and `drain` are meant for its last word.
     busy : Out(1)
-        Between the start of an EXEC and its last word.
+        Between the start of an EXEC and its last step.
     """
 
     def __init__(self, config: Config):
@@ -82,6 +86,7 @@ class Execute(wiring.Component):
                 "a_address": Out(range(config.row_depth)),
                 "w_address": Out(range(config.column_depth)),
                 "read": Out(1),
+                "second": Out(1),
                 "control": Out(Control),
                 "sum_weight": Out(1),
                 "busy": Out(1),
@@ -138,7 +143,7 @@ class Execute(wiring.Component):
             m.d.sync += [open_.eq(exec_.open), drain.eq(exec_.drain), signal.eq(exec_.signal)]
 
         # --- pairs: `group` and `plane` are those of the next pair -------------------------------------
-        last_word = Signal()
+        last_step = Signal()
         # The pair at work is the last of its run; of the EXEC (or nothing is at work); is none. The run goes up or, in
         # its last pair, the next run is in the group below.
         last_pair, gap, up_or_below = (Signal(name=n, reset_less=True) for n in ("last_pair", "gap", "up_or_below"))
@@ -157,7 +162,7 @@ class Execute(wiring.Component):
         ]
         with m.If(last_run & ~start):
             m.d.sync += [group.eq(top_group), plane.eq(top_plane), next_up.eq(1)]
-        with m.Elif(last_run | last_word):
+        with m.Elif(last_run | last_step):
             m.d.sync += [
                 group.eq(_ripple(group, group_add)),
                 plane.eq(_ripple(plane, plane_add)),
@@ -169,17 +174,21 @@ class Execute(wiring.Component):
                 sum_bit.eq(sum_code.bit_select(plane, 1)),
             ]
 
-        # --- words ---------------------------------------------------------------------------------------
+        # --- steps ---------------------------------------------------------------------------------------
         a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
-        left = Signal(words_width, reset_less=True)
+        # Steps of the pair from here on: two words each are counted by halves, an odd word makes one more.
+        steps, odd = (words[1:], words[0]) if config.pump > 1 else (words, Const(0))
+        left = Signal.like(steps, name="left", reset_less=True)
         back = Signal()  # down through the words of the pair
+        first_step = Signal(reset_less=True)
         first, fresh = Signal(reset_less=True), Signal(reset_less=True)
-        ending, stall, step, same_pair = Signal(), Signal(), Signal(), Signal()
+        ending, stall, step, same_pair, one_step = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            ending.eq(last_word & last_run),
+            one_step.eq(steps == Mux(odd, 0, 1)),
+            ending.eq(last_step & last_run),
             stall.eq(ending & drain & ~self.drain_free),
             step.eq(running & ~stall),
-            same_pair.eq(running & ~last_word),
+            same_pair.eq(running & ~last_step),
         ]
 
         # The steps of the table above; x - y = x + ~y + 1.
@@ -189,19 +198,20 @@ class Execute(wiring.Component):
         a_words, a_minus, w_minus = Signal(), Signal(), Signal()
         a_add, w_add, run_add = Signal(a_width), Signal(w_width), Signal(w_width)
         a_carry, w_carry = Signal(), Signal()
+        more = same_pair if config.pump > 1 else Const(0)  # of the words in a step
         a_start, w_start = Signal(a_width), Signal(w_width)
         m.d.comb += [
             w_words.eq(words),
-            pair_step.eq(last_word & ~last_pair),
-            run_step.eq(last_word & last_pair & ~last_run),
-            a_words.eq(last_word & (~last_pair | up_or_below)),
-            a_minus.eq(Mux(last_word, last_pair | ~up_or_below, back)),
-            w_minus.eq(Mux(last_word, up_or_below, back)),
+            pair_step.eq(last_step & ~last_pair),
+            run_step.eq(last_step & last_pair & ~last_run),
+            a_words.eq(last_step & (~last_pair | up_or_below)),
+            a_minus.eq(Mux(last_step, last_pair | ~up_or_below, back)),
+            w_minus.eq(Mux(last_step, up_or_below, back)),
             a_start.eq(sum_unless(m, platform, running, a_top, exec_.abase, name="a_start")),
             w_start.eq(sum_unless(m, platform, running, w_top, exec_.wbase, name="w_start")),
-            a_add.eq(a_start | ((words & a_words.replicate(a_width)) ^ a_minus.replicate(a_width))),
-            a_carry.eq(Mux(a_words, a_minus, last_word | ~a_minus)),
-            run_add.eq(Mux(run_step, Mux(w_minus, words_below, ~w_words), w_minus.replicate(w_width))),
+            a_add.eq(a_start | (((words & a_words.replicate(a_width)) | more) ^ a_minus.replicate(a_width))),
+            a_carry.eq(Mux(a_words, a_minus, last_step | ~a_minus)),
+            run_add.eq(Mux(run_step, Mux(w_minus, words_below, ~w_words), more ^ w_minus.replicate(w_width))),
             w_add.eq(w_start | (run_add ^ ((words * planes) & pair_step.replicate(w_width)))),
             w_carry.eq((w_minus ^ ~pair_step) & ~ending),
         ]
@@ -212,30 +222,28 @@ class Execute(wiring.Component):
         ]
         with m.If(~stall):
             m.d.sync += [
-                back.eq((back ^ (last_word & ~gap)) & ~ending),
+                back.eq((back ^ (last_step & ~gap)) & ~ending),
                 first.eq((start & ~exec_.cont) | run_step),
-                left.eq(Mux(same_pair, left + same_pair.replicate(words_width), words)),
-                last_word.eq(Mux(same_pair, left == 2, (start | ~last_run) & (at_gap | (words == 1)))),
+                left.eq(Mux(same_pair, left + same_pair.replicate(len(left)), steps)),
+                last_step.eq(Mux(same_pair, left == Mux(odd, 1, 2), (start | ~last_run) & (at_gap | one_step))),
+                first_step.eq(~same_pair),
             ]
         m.d.sync += running.eq(start | (running & ~(ending & ~stall)))
 
-        next_control = Signal(Control)
         m.d.comb += [
             self.busy.eq(running),
             self.a_address.eq(a),
             self.w_address.eq(w),
             self.read.eq(step & ~gap),
-            next_control.valid.eq(step & ~gap),
-            next_control.first.eq(step & first),
-            next_control.last.eq(step & last_word & last_pair & ~(last_run & open_)),
-            next_control.fresh.eq(fresh),
-            next_control.drain.eq(ending & ~stall & drain),
-            self.commit.eq(next_control.drain),
+            self.second.eq(self.read & ~(odd & Mux(back, first_step, last_step)) & (config.pump > 1)),
+            self.sum_weight.eq(sum_bit),
+            self.control.valid.eq(step & ~gap),
+            self.control.first.eq(step & first),
+            self.control.last.eq(step & last_step & last_pair & ~(last_run & open_)),
+            self.control.fresh.eq(fresh),
+            self.control.drain.eq(ending & ~stall & drain),
+            self.commit.eq(self.control.drain),
             self.freed.eq(ending & ~stall & signal),
         ]
-        m.d.sync += [
-            self.control.eq(next_control),
-            self.sum_weight.eq(sum_bit),
-            fresh.eq((start & exec_.first) | (fresh & ~next_control.last)),
-        ]
+        m.d.sync += fresh.eq((start & exec_.first) | (fresh & ~self.control.last))
         return m

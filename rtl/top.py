@@ -16,7 +16,7 @@ __all__ = ["Top"]
 
 
 class Top(wiring.Component):
-    """A whole accelerator.
+    """A whole accelerator, with a domain `fast` where `Config.pump` is 2.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ class Top(wiring.Component):
         gap: int = GAP_CYCLES,
     ) -> None:
         self.config = config
+        self.pump = config.pump
         self.core = Core(config, engine, gap=gap)
         self.memory = MainMemory(config)
         self.uart = None if clocks_per_bit is None else Uart(clocks_per_bit)

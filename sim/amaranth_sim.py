@@ -52,8 +52,13 @@ class AmaranthSimulator(Simulator):
         self._domain: Any = ClockDomain("sync")
         top.domains.sync = self._domain
         top.submodules.dut = self._dut
+        if self.config.pump > 1:
+            top.domains.fast = ClockDomain("fast", reset_less=True)
         self._kernel = AmaranthKernel(top)
         self._kernel.add_clock(_PERIOD)
+        if self.config.pump > 1:
+            # The first rising edges of both clocks come together.
+            self._kernel.add_clock(_PERIOD / self.config.pump, phase=_PERIOD / 2, domain="fast")
         self._kernel.add_testbench(self._testbench, background=True)
         if self.waves is not None:
             self._stack.enter_context(self._kernel.write_vcd(str(self.waves)))

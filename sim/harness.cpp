@@ -1,9 +1,10 @@
 // Runs a Verilated engine together with its main memory; sim/verilator_sim.py calls it through ctypes.
 //
-// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, MEM_LAG, GRANULE, SUMS, ACC_WIDTH and, for waves,
-// DIPOLE_WAVES.
+// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, MEM_LAG, GRANULE, SUMS, ACC_WIDTH, PUMP and, for
+// waves, DIPOLE_WAVES.
 // Verilator writes the double underscore of a port name as ___05F, and __SYM__ before C names.
 // A cycle: outputs are settled and read; rising edge; memory answers, other inputs change; falling edge settles again.
+// With PUMP = 2 the clock of the array rises at both of these edges, and inputs settle before the second.
 
 #include <cstdint>
 #include <cstring>
@@ -106,6 +107,17 @@ struct Sim {
         context.timeInc(5);
     }
 
+    void edge(bool rising) {
+#if PUMP > 1
+        dut->fast_clk = 0;
+        dut->eval();
+        dut->fast_clk = 1;
+#endif
+        dut->clk = rising;
+        dut->eval();
+        dump();
+    }
+
     // Ends the current cycle and begins the next with start and abort as given.
     void step(bool start = false, bool abort = false) {
         if (trace && dut->drain_valid) record();
@@ -116,18 +128,14 @@ struct Sim {
             get(dut->mem___05Fwe, we);
             get(dut->mem___05Fwdata, data);
         }
-        dut->clk = 1;
-        dut->eval();
-        dump();
+        edge(true);
         coming[MEM_LAG].valid = en;
         if (en) access(addr, we, data, coming[MEM_LAG].words);
         if (coming[0].valid) put(dut->mem___05Frdata, coming[0].words);
         std::memmove(coming, coming + 1, sizeof(coming[0]) * MEM_LAG);
         dut->start = start;
         dut->__SYM__abort = abort;
-        dut->clk = 0;
-        dut->eval();
-        dump();
+        edge(false);
         ++cycle;
     }
 

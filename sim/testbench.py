@@ -35,10 +35,16 @@ class Script:
         self.steps.append(_WAIT << 8)
 
 
-def testbench(script: Script, *, top: str, sources: list[str], limit: int, comment: str) -> dict[str, str]:
-    """Files of the test bench by name; `limit` cycles without an event make it fail, `comment` says what it runs."""
+def testbench(
+    script: Script, *, top: str, sources: list[str], limit: int, comment: str, pump: int = 1
+) -> dict[str, str]:
+    """Files of the test bench by name; `limit` cycles without an event make it fail, `comment` says what it runs.
+
+    With `pump` (see `rtl.config.Config`) above 1 `top` has a port `fast_clk`.
+    """
     values = {
         "TOP": top,
+        "FAST_CLK": ".fast_clk(fast_clk), " if pump > 1 else "",
         "SOURCES": " ".join(sources),
         "STEPS": str(len(script.steps)),
         "LIMIT": str(limit),

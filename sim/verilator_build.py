@@ -102,6 +102,7 @@ def build_library(config: Config, verilog: str, *, waves: bool = False) -> Path:
         "GRANULE": config.granule,
         "SUMS": config.columns + 1,
         "ACC_WIDTH": config.acc_width,
+        "PUMP": config.pump,
     }
     flags = [*_CXX_FLAGS, *_trace_flags(waves), *_include_flags()]
     flags += [f"-D{name}={value}" for name, value in macros.items()]

@@ -6,10 +6,13 @@ Limits and formulas:
   533..1066 MHz, f_out = f_vco / 2^DIVQ in 16..275 MHz;
 * ECP5, FPGA-TN-02200 and FPGA-DS-02012, feedback from CLKOP, output CLKOS: f_in in 8..400 MHz, f_pfd = f_in / CLKI_DIV
   in 10..400 MHz, f_vco = f_pfd * CLKFB_DIV * CLKOP_DIV in 400..800 MHz, f_out = f_vco / CLKOS_DIV in 3.125..400 MHz.
+
+A second clock of twice the frequency, whose rising edges meet those of the first, comes from the same oscillator: on
+iCE40 the first is half of the second (GENCLK_HALF), on ECP5 CLKOS2 has half of CLKOS' divisor, and no phase shift.
 """
 
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from amaranth import Const, Instance, Module, Signal
 from amaranth.lib import io, wiring
@@ -56,8 +59,11 @@ class Ice40PllSettings:
         return 1 + sum(self.pfd >= limit for limit in limits)
 
     @classmethod
-    def solve(cls, reference: float, frequency: float) -> Self:
-        """The settings nearest to `frequency`; PllError when none is within the tolerance."""
+    def solve(cls, reference: float, frequency: float, *, double: bool = False) -> Self:
+        """The settings nearest to `frequency`, or with `double` to twice that; PllError when none is within the
+        tolerance.
+        """
+        times = 1 + double
         candidates = (
             cls(reference, divr, divf, divq)
             for divr in range(16)
@@ -68,8 +74,8 @@ class Ice40PllSettings:
         )
         possible = [settings for settings in candidates if 16e6 <= settings.frequency <= 275e6]
         # Equal frequencies: the faster phase detector, that is the smaller divr, has less jitter; min keeps the first.
-        best = min(possible, key=lambda settings: abs(settings.frequency - frequency), default=None)
-        return _checked("iCE40", reference, frequency, best)
+        best = min(possible, key=lambda settings: abs(settings.frequency - times * frequency), default=None)
+        return _checked("iCE40", reference, frequency, best, times)
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,12 @@ class Ecp5PllSettings:
         return self.vco / self.clkos_div
 
     @classmethod
-    def solve(cls, reference: float, frequency: float) -> Self:
-        """The settings nearest to `frequency`, VCO in mid-range; PllError when none is within the tolerance."""
+    def solve(cls, reference: float, frequency: float, *, double: bool = False) -> Self:
+        """The settings nearest to `frequency`, VCO in mid-range; PllError when none is within the tolerance.
+
+        `double`: CLKOS_DIV is even and half of it makes at most 400 MHz, too.
+        """
+        step = 1 + double
         # Only the product CLKFB_DIV * CLKOP_DIV matters: CLKFB_DIV = 1, CLKOP runs at the phase detector's frequency.
         possible = [
             cls(reference, clki_div, 1, clkop_div, clkos_div)
@@ -104,8 +114,8 @@ class Ecp5PllSettings:
             if 8e6 <= reference <= 400e6 and 10e6 <= reference / clki_div <= 400e6
             for clkop_div in range(1, 129)
             if 400e6 <= reference / clki_div * clkop_div <= 800e6
-            for clkos_div in range(1, 129)
-            if 3.125e6 <= reference / clki_div * clkop_div / clkos_div <= 400e6
+            for clkos_div in range(step, 129, step)
+            if 3.125e6 <= reference / clki_div * clkop_div / clkos_div <= 400e6 / step
         ]
         best = min(
             possible,
@@ -118,13 +128,14 @@ class Ecp5PllSettings:
 Settings = TypeVar("Settings", Ice40PllSettings, Ecp5PllSettings)
 
 
-def _checked(family: str, reference: float, frequency: float, best: Settings | None) -> Settings:
+def _checked(family: str, reference: float, frequency: float, best: Settings | None, times: int = 1) -> Settings:
     if best is None:
         raise PllError(f"the {family} PLL takes no reference of {reference / 1e6:g} MHz")
-    if abs(best.frequency - frequency) > TOLERANCE * frequency:
+    nearest = best.frequency / times
+    if abs(nearest - frequency) > TOLERANCE * frequency:
         raise PllError(
             f"the {family} PLL cannot make {frequency / 1e6:g} MHz from {reference / 1e6:g} MHz; "
-            f"the nearest is {best.frequency / 1e6:g} MHz"
+            f"the nearest is {nearest / 1e6:g} MHz"
         )
     return best
 
@@ -143,6 +154,8 @@ class Pll(wiring.Component):
         Frequency of the crystal, Hz.
     frequency : float
         Wanted frequency, Hz.
+    double : bool
+        With a clock of twice the frequency.
     pad : bool
         iCE40: the pin is the pad of a PLL (SB_PLL40_PAD), or any other input (SB_PLL40_CORE).
 
@@ -150,54 +163,66 @@ class Pll(wiring.Component):
     -------
     clk : Out(1)
         The clock, on a global network.
+    fast : Out(1)
+        With `double`: the one of twice the frequency, on another.
     locked : Out(1)
         1 while the clock is good; asynchronous. iCE40 and ECP5 lock within 50 us and 15 ms.
     """
 
     clk: Signal
+    fast: Signal
     locked: Signal
 
-    def __init__(self, pin: io.PortLike, *, reference: float, frequency: float, pad: bool = True) -> None:
+    def __init__(
+        self, pin: io.PortLike, *, reference: float, frequency: float, double: bool = False, pad: bool = True
+    ) -> None:
         self.pin = pin
+        self.double = double
         self.pad = pad
         self.reference = reference
         self.frequency = frequency
-        super().__init__({"clk": Out(1), "locked": Out(1)})
+        super().__init__({"clk": Out(1), "locked": Out(1), **({"fast": Out(1)} if double else {})})
 
     @staticmethod
-    def exact_frequency(platform: object, reference: float, frequency: float) -> float:
+    def exact_frequency(platform: object, reference: float, frequency: float, *, double: bool = False) -> float:
         """The frequency, Hz, that the platform's PLL really makes for a wanted one; PllError when there is none."""
-        if frequency == reference:
+        if frequency == reference and not double:
             return frequency
         if family_of(platform) == "ice40":
-            return Ice40PllSettings.solve(reference, frequency).frequency
+            return Ice40PllSettings.solve(reference, frequency, double=double).frequency / (1 + double)
         if family_of(platform) == "ecp5":
-            return Ecp5PllSettings.solve(reference, frequency).frequency
+            return Ecp5PllSettings.solve(reference, frequency, double=double).frequency
         return frequency
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        if self.frequency != self.reference:
+        if self.frequency != self.reference or self.double:
             if family_of(platform) == "ice40":
                 self._ice40(m)
                 return m
             if family_of(platform) == "ecp5":
                 self._ecp5(m)
                 return m
+            if self.double:
+                raise PllError("a clock of twice the frequency needs a PLL, and there is none for this platform")
         m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
         m.d.comb += [self.clk.eq(buffer.i), self.locked.eq(1)]
         return m
 
     def _ice40(self, m: Module) -> None:
-        settings = Ice40PllSettings.solve(self.reference, self.frequency)
+        settings = Ice40PllSettings.solve(self.reference, self.frequency, double=self.double)
         if self.pad:
             assert isinstance(self.pin, io.SingleEndedPort)
             crystal = {"i_PACKAGEPIN": self.pin.io}
         else:
             m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
             crystal = {"i_REFERENCECLK": buffer.i}
+        outputs: dict[str, Any] = {"o_PLLOUTGLOBAL": self.clk}
+        if self.double:
+            outputs = {"p_PLLOUT_SELECT_PORTA": "GENCLK", "o_PLLOUTGLOBALA": self.fast}
+            outputs |= {"p_PLLOUT_SELECT_PORTB": "GENCLK_HALF", "o_PLLOUTGLOBALB": self.clk}
         m.submodules.pll = Instance(
-            "SB_PLL40_PAD" if self.pad else "SB_PLL40_CORE",
+            f"SB_PLL40_{'2F_' if self.double else ''}{'PAD' if self.pad else 'CORE'}",
             p_FEEDBACK_PATH="SIMPLE",
             p_DIVR=Const(settings.divr, 4),
             p_DIVF=Const(settings.divf, 7),
@@ -206,14 +231,19 @@ class Pll(wiring.Component):
             **crystal,
             i_RESETB=Const(1),
             i_BYPASS=Const(0),
-            o_PLLOUTGLOBAL=self.clk,
+            **outputs,
             o_LOCK=self.locked,
         )
 
     def _ecp5(self, m: Module) -> None:
-        settings = Ecp5PllSettings.solve(self.reference, self.frequency)
+        settings = Ecp5PllSettings.solve(self.reference, self.frequency, double=self.double)
         m.submodules.buffer = buffer = io.Buffer(io.Direction.Input, self.pin)
         feedback = Signal()
+        fast: dict[str, Any] = {}
+        if self.double:
+            divisor = settings.clkos_div // 2
+            fast = {"p_CLKOS2_ENABLE": "ENABLED", "p_CLKOS2_DIV": divisor, "p_CLKOS2_CPHASE": divisor - 1}
+            fast |= {"p_CLKOS2_FPHASE": 0, "o_CLKOS2": self.fast}
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Charge pump and loop filter, as Diamond sets them for these ranges.
@@ -252,5 +282,6 @@ class Pll(wiring.Component):
             i_ENCLKOS=Const(0),
             o_CLKOP=feedback,
             o_CLKOS=self.clk,
+            **fast,
             o_LOCK=self.locked,
         )

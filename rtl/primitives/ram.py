@@ -14,8 +14,7 @@ class BlockRam(wiring.Component):
     """Simple dual-port synchronous RAM; `read_data` follows one cycle after `read` and stays until the next one.
 
     Reading and writing one word in the same cycle is forbidden (asserted in simulation): that is what lets the tools
-    leave
-    out the collision logic of block RAMs. Contents are undefined until written.
+    leave out the collision logic of block RAMs. Contents are undefined until written.
 
     Parameters
     ----------
@@ -23,6 +22,8 @@ class BlockRam(wiring.Component):
         Bits and words.
     granule : int or None
         Bits per write enable; None: the whole word.
+    read_domain : str
+        Clock domain of the read port; that of the write port is `sync`.
 
     Members
     -------
@@ -30,10 +31,11 @@ class BlockRam(wiring.Component):
     write : In(width // granule), write_address : In, write_data : In(width)
     """
 
-    def __init__(self, *, width: int, depth: int, granule: int | None = None):
+    def __init__(self, *, width: int, depth: int, granule: int | None = None, read_domain: str = "sync"):
         self.width = width
         self.depth = depth
         self.granule = granule
+        self.read_domain = read_domain
         address = max(1, (depth - 1).bit_length())
         super().__init__(
             {
@@ -59,7 +61,7 @@ class BlockRam(wiring.Component):
             attrs=attributes,  # type: ignore[arg-type]
         )
         write = memory.write_port(granularity=self.granule)
-        read = memory.read_port()
+        read = memory.read_port(domain=self.read_domain)
         m.d.comb += [
             write.en.eq(self.write),
             write.addr.eq(self.write_address),
@@ -71,5 +73,5 @@ class BlockRam(wiring.Component):
         collision = Signal()
         m.d.comb += collision.eq(self.read & self.write.any() & (self.read_address == self.write_address))
         if platform is None:
-            m.d.sync += Assert(~collision, "block RAM: a word is read and written in the same cycle")
+            m.d[self.read_domain] += Assert(~collision, "block RAM: a word is read and written in the same cycle")
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 class Echo(wiring.Component):
     """A block RAM and an adder of `width` bits between rx and tx; `copies` of a register row make it large."""
 
+    pump = 1
     rx: Signal
     tx: Signal
     busy: Signal

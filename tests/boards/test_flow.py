@@ -35,7 +35,8 @@ def test_build(name: str, cell: str, seeds: int, tmp_path: Path) -> None:
     assert report["best_seed"] in range(1, seeds + 1)
     (fmax,) = report["fmax_mhz"].values()
     assert fmax["min"] <= fmax["median"] <= fmax["max"]
-    assert fmax["constraint"] == pytest.approx(board.frequency / 1e6, rel=1e-3)
+    # nextpnr rounds periods.
+    assert fmax["constraint"] == pytest.approx(board.frequency / 1e6, rel=2e-3)
     assert fmax["max"] >= fmax["constraint"]
     used = report["utilisation"][cell]
     assert 50 < used["used"] < used["available"]

@@ -190,3 +190,25 @@ def test_flash_with_the_real_loader_and_no_board(bitstream: Path, monkeypatch: p
 def test_reserved_cells_are_not_of_the_design(tmp_path: Path) -> None:
     path = write_report(tmp_path / "report.json", {"clk": (40.0, 30.0)})
     assert read_seed(1, path, reserved={"LC": 3}).cells == {"LC": (4, 9)}
+
+
+def test_paths_between_clocks_have_a_cycle_of_the_slower(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "report.json", {"clk": (40.0, 30.0), "$glbnet$core.fast_clk": (70.0, 60.0)})
+    report = json.loads(path.read_text())
+    for ends, delays in ((("clk", "core.fast_clk"), (15.0, 20.0)), (("core.fast_clk", "clk"), (9.0, 1.0))):
+        ends = [f"posedge {end}" for end in ends]
+        report["critical_paths"] = [
+            *report.get("critical_paths", []),
+            {"from": ends[0], "to": ends[1], "path": [{"delay": delay} for delay in delays]},
+            {"from": ends[0], "to": "<async>", "path": [{"delay": 90.0}]},
+            {"from": ends[0], "to": ends[0], "path": [{"delay": 14.0}]},
+        ]
+    path.write_text(json.dumps(report))
+    seed = read_seed(1, path)
+    assert {name: (clock.achieved, clock.constraint, clock.met) for name, clock in seed.clocks.items()} == {
+        "clk": (40.0, 30.0, True),
+        "fast_clk": (70.0, 60.0, True),
+        "clk to fast_clk": (pytest.approx(1000 / 35), 30.0, False),
+        "fast_clk to clk": (100.0, 30.0, True),
+    }
+    assert not seed.met

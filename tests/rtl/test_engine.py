@@ -64,8 +64,16 @@ STAGES = dataclasses.replace(TINY, name="stages", rows=3, hop=2, stages=1, memor
 DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_lag=3)
 
 
+# The array at twice the clock: alone, with skew by rows and columns, with pairs of lanes, with long ways.
+PUMP = dataclasses.replace(TINY, name="pump", pump=2, rows=3, hop=1)
+PUMP_PAIRS = dataclasses.replace(ONE_ROW, name="pump_pairs", pump=2, hop=3)
+PUMP_DEEP = dataclasses.replace(DEEP, name="pump_deep", pump=2, stages=1, rows=5)
+
+
 @pytest.mark.parametrize(
-    "config", [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP], ids=lambda config: config.name
+    "config",
+    [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP, PUMP, PUMP_PAIRS, PUMP_DEEP],
+    ids=lambda config: config.name,
 )
 def test_random_programs(config: Config) -> None:
     check_programs(config, range(12))
@@ -87,9 +95,10 @@ def test_networks_on_wide_tiles(config: Config) -> None:
             assert bytes(simulator.memory) == bytes(machine.memory), f"seed {seed}"
 
 
-def test_amaranth_simulator_agrees() -> None:
-    with open_simulator(TINY, engine="amaranth") as simulator:
-        check(TINY, simulator, 1000)
+@pytest.mark.parametrize("config", [TINY, PUMP], ids=lambda config: config.name)
+def test_amaranth_simulator_agrees(config: Config) -> None:
+    with open_simulator(config, engine="amaranth") as simulator:
+        check(config, simulator, 1000)
 
 
 BEYOND = TINY.mem_depth * TINY.chunks_per_word
@@ -142,7 +151,7 @@ def test_program_beyond_memory(simulator) -> None:
     check(TINY, simulator, 7)
 
 
-@pytest.mark.parametrize("config", [TINY, DEEP], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, DEEP, PUMP_DEEP], ids=lambda config: config.name)
 def test_abort_in_mid_run(config: Config) -> None:
     image, entry = random_program(config, np.random.default_rng(5))
     with open_simulator(config, engine="verilator") as simulator:
@@ -162,11 +171,13 @@ def test_many_random_programs(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("planes", [1, 2, 4, 8])
 @pytest.mark.parametrize("hop", [1, 3])
-def test_every_structure(planes: int, hop: int) -> None:
-    """Planes per cycle and forwarding distance, with rows that are no power of two and jobs shorter than the skew."""
+@pytest.mark.parametrize("pump", [1, 2])
+def test_every_structure(planes: int, hop: int, pump: int) -> None:
+    """Planes and words per cycle, forwarding distance, rows that are no power of two, jobs shorter than the skew."""
     config = dataclasses.replace(
         TINY,
-        name=f"w{planes}h{hop}",
+        name=f"w{planes}h{hop}p{pump}",
+        pump=pump,
         rows=5,
         columns=8,
         planes=planes,

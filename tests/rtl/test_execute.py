@@ -1,4 +1,4 @@
-"""The execute engine alone: every run reads its pairs word by word, in the cycles and with the control of the model."""
+"""The execute engine alone: every run reads its pairs step by step, in the cycles and with the control of the model."""
 
 import dataclasses
 from collections import Counter
@@ -17,13 +17,14 @@ from dipole.rtl.presets import PRESETS
 CONTROL = ("valid", "first", "last", "fresh", "drain")
 
 
-def config_of(planes: int) -> Config:
+def config_of(planes: int, pump: int) -> Config:
     depths = {1: (128, 128), 2: (64, 256), 4: (128, 128), 8: (256, 32)}
     row_depth, column_depth = depths[planes]
     return dataclasses.replace(
         PRESETS["test_tiny"],
-        name=f"w{planes}",
+        name=f"w{planes}p{pump}",
         planes=planes,
+        pump=pump,
         mem_width=64,
         mem_depth=8192,
         row_depth=row_depth,
@@ -34,7 +35,7 @@ def config_of(planes: int) -> Config:
 def simulate(config: Config, program: list[Instruction], rng: np.random.Generator, gaps: float) -> list[dict]:
     """All signals in every cycle; the share `gaps` of cycles has no instruction, no token, no free drain registers."""
     dut = Execute(config)
-    names = ("take_filled", "freed", "commit", "a_address", "w_address", "read", "sum_weight", "busy")
+    names = ("take_filled", "freed", "commit", "a_address", "w_address", "read", "second", "sum_weight", "busy")
     trace: list[dict] = []
 
     async def bench(ctx) -> None:
@@ -86,10 +87,10 @@ def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, i
             begin, end = next(spans)
             assert trace[begin]["exec"] is instruction
             fresh |= instruction.first
-            # A word is what is followed by control; other busy cycles wait for the drain registers.
+            # A step is what has control; other busy cycles wait for the drain registers.
             busy = [t for t in range(begin + 1, end) if trace[t]["busy"]]
-            done = [t for t in busy if trace[t + 1]["valid"] or trace[t + 1]["first"]]
-            assert busy[0] == begin + 1 and len(done) == exec_steps(words, groups, planes, config.planes)
+            done = [t for t in busy if trace[t]["valid"] or trace[t]["first"]]
+            assert busy[0] == begin + 1 and len(done) == exec_steps(words, groups, planes, config)
             assert all(instruction.drain and not trace[t]["drain_free"] for t in busy if t not in done)
             for name, expected in (("freed", instruction.signal), ("commit", instruction.drain)):
                 assert [t for t in range(begin, end) if trace[t][name]] == [busy[-1]] * expected, name
@@ -103,12 +104,17 @@ def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, i
                      (instruction.wbase + j * words + t) % config.column_depth, sum_code >> j & 1)
                     for g, j in enumerate(plane_of) if 0 <= j < planes for t in range(words)
                 )  # fmt: skip
-                run = [next(at) for _ in range(max(1, expected.total()))]
-                reads = [(trace[t]["a_address"], trace[t]["w_address"], trace[t + 1]["sum_weight"]) for t in run]
-                assert Counter(reads if expected else []) == expected
+                steps = expected.total() // words * -(-words // config.pump)
+                run = [next(at) for _ in range(max(1, steps))]
+                reads = [
+                    ((trace[t]["a_address"] + k) % config.row_depth, (trace[t]["w_address"] + k) % config.column_depth,
+                     trace[t]["sum_weight"])
+                    for t in run if trace[t]["read"] for k in range(1 + trace[t]["second"])
+                ]  # fmt: skip
+                assert Counter(reads) == expected
                 for t in run:
                     assert trace[t]["read"] == bool(expected)
-                    assert {name: trace[t + 1][name] for name in CONTROL} == {
+                    assert {name: trace[t][name] for name in CONTROL} == {
                         "valid": bool(expected), "first": t == run[0] and not (first and instruction.cont),
                         "last": t == run[-1] and not (last and instruction.open),
                         "fresh": fresh, "drain": t == run[-1] and last and instruction.drain,
@@ -145,22 +151,24 @@ def run(config: Config, layers: list, rng: np.random.Generator, gaps: float) -> 
     check(config, simulate(config, program, rng, gaps), layers)
 
 
+@pytest.mark.parametrize("pump", [1, 2])
 @pytest.mark.parametrize("planes", [1, 2, 4, 8])
-def test_every_shape(planes: int, rng: np.random.Generator) -> None:
+def test_every_shape(planes: int, pump: int, rng: np.random.Generator) -> None:
     """All numbers of groups and weight planes, words from one on."""
-    config = config_of(planes)
+    config = config_of(planes, pump)
     layers = [
         layer(config, rng, words, groups, weight_planes, 1)
-        for groups in range(1, 16 // planes + 1) for weight_planes in range(1, 9) for words in (1, 2, 3)
+        for groups in range(1, 16 // planes + 1) for weight_planes in range(1, 9) for words in range(1, 2 + 2 * pump)
     ]  # fmt: skip
     run(config, layers, rng, 0)
 
 
+@pytest.mark.parametrize("pump", [1, 2])
 @pytest.mark.parametrize("planes", [1, 4])
 @pytest.mark.parametrize("gaps", [0, 0.4])
-def test_tiles_behind_one_another(planes: int, gaps: float, rng: np.random.Generator) -> None:
+def test_tiles_behind_one_another(planes: int, pump: int, gaps: float, rng: np.random.Generator) -> None:
     """Waits, tiles in parts, and every number of words."""
-    config = config_of(planes)
+    config = config_of(planes, pump)
     layers = [
         layer(config, rng, int(rng.integers(1, 7)), int(rng.choice([1, 1, 2])), int(rng.choice([1, 1, 3])), 4)
         for _ in range(20)

@@ -1,7 +1,7 @@
 """The engine with the array of each family: same values, same cycles, same memory as the golden machine."""
 
 import pytest
-from test_engine import check
+from test_engine import PUMP, PUMP_DEEP, PUMP_PAIRS, check
 
 from dipole.rtl.config import Config
 from dipole.rtl.engine import Engine
@@ -17,10 +17,13 @@ def ecp5(config: Config) -> Engine:
     return Engine(config, family="ecp5")
 
 
-@pytest.mark.parametrize("name", ["test_tiny", "test_wide"])
+@pytest.mark.parametrize(
+    "config",
+    [PRESETS["test_tiny"], PRESETS["test_wide"], PUMP, PUMP_PAIRS, PUMP_DEEP],
+    ids=lambda config: config.name,
+)
 @pytest.mark.parametrize("component", [ice40, ecp5])
-def test_random_programs(name: str, component) -> None:
-    config = PRESETS[name]
+def test_random_programs(config: Config, component) -> None:
     with open_simulator(config, engine="verilator", component=component) as simulator:
         for seed in range(2000, 2020):
             check(config, simulator, seed)

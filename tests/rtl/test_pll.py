@@ -40,6 +40,15 @@ def test_ecp5(reference: float, frequency: float) -> None:
     assert settings.frequency == pytest.approx(frequency, rel=0.005)
 
 
+@pytest.mark.parametrize("frequency", [20e6, 33.333e6, 60e6, 75e6, 200e6])
+def test_ecp5_double(frequency: float) -> None:
+    """Twice the frequency comes from the same oscillator by half of the divisor."""
+    settings = Ecp5PllSettings.solve(25e6, frequency, double=True)
+    assert settings.clkos_div % 2 == 0 and settings.frequency == pytest.approx(frequency, rel=0.005)
+    with pytest.raises(PllError, match="ECP5 PLL cannot make 250 MHz"):
+        Ecp5PllSettings.solve(25e6, 250e6, double=True)
+
+
 def test_impossible() -> None:
     with pytest.raises(PllError, match=r"iCE40 PLL cannot make 13 MHz from 12 MHz; the nearest is 16\.125 MHz"):
         Ice40PllSettings.solve(12e6, 13e6)
@@ -57,6 +66,9 @@ def test_exact_frequency_by_platform() -> None:
     assert Pll.exact_frequency(load_board("icebreaker").platform(), 12e6, 12e6) == 12e6
     assert Pll.exact_frequency(load_board("icebreaker").platform(), 12e6, 18.01e6) == 18e6
     assert Pll.exact_frequency(load_board("ulx3s_85f").platform(), 25e6, 49.9e6) == pytest.approx(49.9e6, rel=0.005)
+    # With a clock of twice the frequency: iCE40 divides that by two, and no crystal goes through as it is.
+    assert Pll.exact_frequency(load_board("icebreaker").platform(), 12e6, 33.74e6, double=True) == 33.75e6
+    assert Pll.exact_frequency(load_board("icebreaker").platform(), 12e6, 12e6, double=True) == 12e6
     # No PLL known: whoever drives the clock decides.
     assert Pll.exact_frequency(None, 12e6, 13e6) == 13e6
 

@@ -1,0 +1,32 @@
+"""A register on a long way that several others share."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Relay"]
+
+
+class Relay(wiring.Component):
+    """A register. As a component it stays one of its own, where synthesis would merge equal ones at several places.
+
+    Parameters
+    ----------
+    width : int
+
+    Members
+    -------
+    i : In(width), o : Out(width)
+        `o` is `i` a cycle ago.
+    """
+
+    i: Signal
+    o: Signal
+
+    def __init__(self, width: int) -> None:
+        super().__init__({"i": In(width), "o": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.sync += self.o.eq(self.i)
+        return m
