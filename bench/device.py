@@ -143,8 +143,12 @@ def measure_devices(
         name, _, config = build.partition("=")
         board = load_board(name)
         chosen.append((board, load_config(config or board.config)))
-    results = tuple(_measure(board, config, board.frequency if frequency is None else frequency * 1e6, seeds, progress)
-                    for board, config in chosen)  # fmt: skip
+    results = tuple(
+        _measure(
+            board, config, board.frequency_of(config.name) if frequency is None else frequency * 1e6, seeds, progress
+        )
+        for board, config in chosen
+    )
     return DevicesMeasured(results, seeds)
 
 

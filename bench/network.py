@@ -107,7 +107,7 @@ def load_network(name: str) -> Network:
 def _clock(config: Config) -> float | None:
     """Default clock of the first board that carries the configuration, Hz."""
     boards = [load_board(name) for name in BOARDS]
-    return next((board.frequency for board in boards if board.config == config.name), None)
+    return next((b.frequency_of(config.name) for b in boards if config.name in (b.config, *b.frequencies)), None)
 
 
 def _fetches(program: Program) -> list[int]:

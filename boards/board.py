@@ -50,6 +50,8 @@ class Board:
     """Preset that is built unless the user names another."""
     frequency: float
     """Clock of the design, Hz, unless the user gives another."""
+    frequencies: Mapping[str, float] = field(default_factory=dict)
+    """The same for other presets, by name, that need another one."""
     clock: str
     """Platform resource of the crystal."""
     pll_pad: bool = True
@@ -74,6 +76,10 @@ class Board:
     """File, among those of the tool flow, that is loaded into the board."""
     loader: tuple[str, ...]
     """Options of openFPGALoader for this board."""
+
+    def frequency_of(self, config_name: str) -> float:
+        """Clock of that configuration, Hz, unless the user gives another."""
+        return self.frequencies.get(config_name, self.frequency)
 
     def reference(self, platform: TemplatedPlatform) -> float:
         """Frequency of the crystal, Hz."""

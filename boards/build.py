@@ -63,7 +63,7 @@ def build_board(
     """
     board = load_board(board_name)
     chosen = load_config(config or board.config) if not isinstance(config, Config) else config
-    wanted = board.frequency if frequency is None else frequency
+    wanted = board.frequency_of(chosen.name) if frequency is None else frequency
     platform = board.platform()
     exact = Pll.exact_frequency(platform, board.reference(platform), wanted, double=chosen.pump > 1)
     bit = clocks_per_bit(exact, board.baud)

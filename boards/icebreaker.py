@@ -12,6 +12,7 @@ BOARD = Board(
     platform=ICEBreakerPlatform,
     config="icebreaker",
     frequency=33e6,
+    frequencies={"up5k": 30e6},
     clock="clk12",
     baud=1_000_000,  # 33 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red

@@ -16,8 +16,10 @@ def test_board_is_complete(name: str) -> None:
     assert isinstance(board, Board)
     assert board.name == name and board.config in PRESETS
     assert 1e6 <= board.reference(board.platform()) <= 100e6
-    # Whole cycles per bit at the default frequency: no error at all in the baud rate.
-    assert clocks_per_bit(board.frequency, board.baud) * board.baud == board.frequency
+    # Whole cycles per bit at the default frequencies: no error at all in the baud rate.
+    for config in (board.config, *board.frequencies):
+        frequency = board.frequency_of(config)
+        assert config in PRESETS and clocks_per_bit(frequency, board.baud) * board.baud == frequency
 
 
 def test_unknown_board() -> None:
