@@ -114,7 +114,8 @@ def prepare(component: wiring.Component, name: str, *, checks: bool = False) -> 
 
 
 def convert(component: wiring.Component, *, name: str, checks: bool = False) -> Verilog:
-    """Verilog of a component; its top module is called `name` and has the ports of the signature, `clk` and `rst`.
+    """Verilog of a component; its top module is called `name` and has the ports of the signature, `clk`, `rst`, and
+    `fast_clk` where there is a domain `fast`.
 
     `checks` keeps the assertions in, for simulation: the text is SystemVerilog then.
     """

@@ -393,12 +393,9 @@ class Loader(wiring.Component):
             placer.base.eq(with_word(base, "base")),
             placer.unit_mask.eq(unit_mask),
             placer.words.eq(reg[LoadReg.WORDS]),
-            self.column_enable.eq(placer.column_enable),
-            self.column_address.eq(placer.column_address),
-            self.ladder_enable.eq(placer.ladder_enable),
-            self.ladder_address.eq(placer.ladder_address),
-            self.filled.eq(placer.filled),
         ]
+        for name in ("column_enable", "column_address", "ladder_enable", "ladder_address", "filled"):
+            m.d.comb += getattr(self, name).eq(getattr(placer, name))
         for ours, theirs in zip(self.row, placer.row, strict=True):
             m.d.comb += [ours.address.eq(theirs.address), ours.enable.eq(theirs.enable)]
         return m

@@ -46,6 +46,17 @@ def test_build(name: str, cell: str, seeds: int, tmp_path: Path) -> None:
     assert [done for _, done, _ in stages] == sorted(done for _, done, _ in stages)
 
 
+@pytest.mark.parametrize("name", ["icebreaker", "ulx3s_25f"])
+def test_two_clocks(name: str, tmp_path: Path) -> None:
+    """The PLL makes both, block RAM is written with one and read with the other, and what crosses is timed."""
+    board = load_board(name)
+    built = build_core(board, Echo(pump=2), frequency=board.frequency, seeds=1, output=tmp_path)
+    fmax = built.report.fmax()
+    ratios = {clock: limits["constraint"] * 1e6 / board.frequency for clock, limits in fmax.items()}
+    assert ratios == pytest.approx({"clk": 1, "fast_clk": 2, "clk to fast_clk": 1, "fast_clk to clk": 1}, rel=2e-3)
+    assert built.report.best.met
+
+
 def test_missed_timing_names_clock_frequency_and_constraint(tmp_path: Path) -> None:
     board = load_board("icebreaker")
     message = (

@@ -1,5 +1,6 @@
 """Exported Verilog of the engine: its text, what tools say of it, and that it is the design it was made from."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -70,6 +71,20 @@ def test_lint_is_clean(directory: Path) -> None:
     waivers = (directory / "waivers.vlt").read_text()
     for rule in re.finditer(r"(.*)\nlint_off", waivers):
         assert rule[1].startswith("//"), "a waiver without a reason"
+
+
+def test_faster_array_has_its_clock_everywhere(tmp_path: Path) -> None:
+    """Lint is clean, and the constraints know the second clock and what passes between both."""
+    config = dataclasses.replace(SMALL, name="pump", pump=2)
+    verilog = convert(Top(config), name="dipole")
+    for name, text in delivery(config, verilog, period=20).items():
+        (tmp_path / name).write_text(text)
+    test_lint_is_clean(tmp_path)
+    clocked = {name for name, text in verilog.modules.items() if "input fast_clk" in text}
+    assert {"dipole_pe", "dipole_feed", "dipole_phase", "dipole_array"} <= clocked
+    assert not {"dipole_loader", "dipole_store", "dipole_execute", "dipole_link"} & clocked
+    constraints = (tmp_path / "dipole.sdc").read_text()
+    assert "create_clock -name fast_clk" in constraints and constraints.count("set_multicycle_path") == 4
 
 
 @pytest.mark.slow
