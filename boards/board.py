@@ -134,7 +134,7 @@ class BoardTop(Elaboratable):
         m.d.comb += [ClockSignal("sync").eq(pll.clk), ClockSignal("settle").eq(pll.clk)]
         if core.pump > 1:
             m.domains.fast = ClockDomain("fast", reset_less=True)
-            m.d.comb += ClockSignal("fast").eq(pll.fast)
+            m.d.comb += ClockSignal("fast").eq(pll.fast_clk)
         locked = Signal()
         m.submodules.lock_sync = FFSynchronizer(pll.locked, locked, o_domain="settle", init=0)
         last = int(SETTLE * self.frequency)

@@ -163,14 +163,14 @@ class Pll(wiring.Component):
     -------
     clk : Out(1)
         The clock, on a global network.
-    fast : Out(1)
+    fast_clk : Out(1)
         With `double`: the one of twice the frequency, on another.
     locked : Out(1)
         1 while the clock is good; asynchronous. iCE40 and ECP5 lock within 50 us and 15 ms.
     """
 
     clk: Signal
-    fast: Signal
+    fast_clk: Signal
     locked: Signal
 
     def __init__(
@@ -181,7 +181,7 @@ class Pll(wiring.Component):
         self.pad = pad
         self.reference = reference
         self.frequency = frequency
-        super().__init__({"clk": Out(1), "locked": Out(1), **({"fast": Out(1)} if double else {})})
+        super().__init__({"clk": Out(1), "locked": Out(1), **({"fast_clk": Out(1)} if double else {})})
 
     @staticmethod
     def exact_frequency(platform: object, reference: float, frequency: float, *, double: bool = False) -> float:
@@ -219,7 +219,7 @@ class Pll(wiring.Component):
             crystal = {"i_REFERENCECLK": buffer.i}
         outputs: dict[str, Any] = {"o_PLLOUTGLOBAL": self.clk}
         if self.double:
-            outputs = {"p_PLLOUT_SELECT_PORTA": "GENCLK", "o_PLLOUTGLOBALA": self.fast}
+            outputs = {"p_PLLOUT_SELECT_PORTA": "GENCLK", "o_PLLOUTGLOBALA": self.fast_clk}
             outputs |= {"p_PLLOUT_SELECT_PORTB": "GENCLK_HALF", "o_PLLOUTGLOBALB": self.clk}
         m.submodules.pll = Instance(
             f"SB_PLL40_{'2F_' if self.double else ''}{'PAD' if self.pad else 'CORE'}",
@@ -243,7 +243,7 @@ class Pll(wiring.Component):
         if self.double:
             divisor = settings.clkos_div // 2
             fast = {"p_CLKOS2_ENABLE": "ENABLED", "p_CLKOS2_DIV": divisor, "p_CLKOS2_CPHASE": divisor - 1}
-            fast |= {"p_CLKOS2_FPHASE": 0, "o_CLKOS2": self.fast}
+            fast |= {"p_CLKOS2_FPHASE": 0, "o_CLKOS2": self.fast_clk}
         m.submodules.pll = Instance(
             "EHXPLLL",
             # Charge pump and loop filter, as Diamond sets them for these ranges.
