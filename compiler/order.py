@@ -9,6 +9,7 @@ next layer (or of the next column tiles) are spread over the last tiles before t
 import numpy as np
 
 from ..golden.isa import ExecReg, LoadReg, Op
+from ..golden.timing import exec_steps
 from ..rtl.config import Config
 from .schedule import Task
 
@@ -24,7 +25,8 @@ def _cycles(task: Task, config: Config) -> int:
     """Rough cycles of a LOADA or EXEC in its engine, with the ADDs around it."""
     reg = task.static
     if task.op is Op.EXEC:
-        return max(reg[ExecReg.WORDS] * reg[ExecReg.GROUPS] * reg[ExecReg.PLANES] + 1, 2 * _FETCH)
+        steps = exec_steps(reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES], config)
+        return max(steps + 1, 2 * _FETCH)
     pixels = reg[LoadReg.KW] + (task.fields["rows"] - 1) * reg[LoadReg.STEP]
     return -(-reg[LoadReg.PLANES] // config.planes) * config.planes * reg[LoadReg.KH] * pixels * reg[LoadReg.UNITS] + 4
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..golden.tensor import writes_of_code
+from ..golden.timing import exec_steps
 from .layout import CompileError, unit_of
 from .lowering import Lowered, Segment
 
@@ -100,13 +101,14 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int
     passes = low.groups + (low.act.validity and config.planes > 1)
     patch = passes * (units + 1) + 4
     interval = config.columns if raw else max(config.columns // config.ladders, writes)
+    steps = exec_steps(words, low.groups, low.weight_format.bits, config)
 
     def per_spot(count: int) -> float:
         """Cycles of a pixel tile with `count` column tiles."""
         fetched = 4 + 2 * count
         # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
         load = patch + streamed * count + rows * writes * count / _positions(low) + fetched
-        execute = count * (low.groups * low.weight_format.bits * -(-words // config.pump) + 1)
+        execute = count * (steps + 1)
         store = count * (max(rows * interval, 10) + 1)
         longest, *others = sorted((load, execute, store, _FETCH * fetched), reverse=True)
         return longest + sum(others) / 16  # they wait for one another now and then

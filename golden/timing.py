@@ -33,11 +33,16 @@ class Timing:
 
 
 def exec_steps(words: int, groups: int, weight_planes: int, config: Any) -> int:
-    """Cycles in which EXEC feeds the array: `pump` words of a plane pair each, and one per exponent without a pair."""
-    planes = config.planes
-    top = planes * (groups - 1) + weight_planes - 1
-    exponents = {planes * g + j for g in range(groups) for j in range(weight_planes)}
-    return -(-words // config.pump) * groups * weight_planes + (top + 1 - len(exponents))
+    """Cycles in which EXEC feeds the array: `pump` words of a run each, and one per exponent without a plane pair.
+
+    The words of a step are of one pair; with W = 1 also of two neighbouring ones.
+    """
+    planes, pump = config.planes, config.pump
+    steps = 0
+    for exponent in range(planes * (groups - 1) + weight_planes):
+        pairs = sum(0 <= exponent - planes * g < weight_planes for g in range(groups))
+        steps += max(1, -(-pairs * words // pump) if planes == 1 else pairs * -(-words // pump))
+    return steps
 
 
 def load_needs(registers: dict[int, int], rows: int, config: Any) -> bytes:

@@ -1,8 +1,10 @@
-"""The control word that travels with the operands."""
+"""What the execute engine says of each word: where its operands stand, and what a PE does with their popcount."""
 
 from amaranth.lib import data
 
-__all__ = ["Control"]
+from .config import Config
+
+__all__ = ["Control", "access_layout"]
 
 Control = data.StructLayout(
     {
@@ -14,3 +16,15 @@ Control = data.StructLayout(
     }
 )
 """What a PE does with the popcount of one word. All zero: nothing."""
+
+
+def access_layout(config: Config) -> data.StructLayout:
+    """Where the operands of one word stand."""
+    return data.StructLayout(
+        {
+            "read": 1,  # There is such a word.
+            "a": range(config.row_depth),  # Address in the row buffers,
+            "w": range(config.column_depth),  # and in the column buffers.
+            "sum": 1,  # Weight in the column of activation sums.
+        }
+    )

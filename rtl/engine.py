@@ -134,7 +134,7 @@ class Engine(wiring.Component):
         ]
 
         # --- array, buffers, drain -----------------------------------------------------------------
-        for name in ("read", "second", "a_address", "w_address", "control", "sum_weight"):
+        for name in ("first", "second", "control"):
             m.d.comb += getattr(feed, name).eq(getattr(execute, name))
         domain = config.array_domain
         # Operands enter the buffers in the form that the PEs of the family take.

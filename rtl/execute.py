@@ -1,30 +1,17 @@
 """Execute engine: walks the plane pairs of a tile in Horner order and feeds the array."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..golden.isa import ExecReg
 from .config import Config
+from .control import Control, access_layout
 from .isa import EXEC, REGISTER
-from .pe import Control
 from .primitives.adders import add_or_load, sum_unless
+from .turns import GROUPS, PLANES, Turns
 
 __all__ = ["Execute"]
-
-_ACTIVATION_PLANES = 16
-"""GROUPS * W at most (the loader has 4 bits for the number of planes)."""
-_WEIGHT_PLANES = 8
-"""PLANES at most; a weight has up to 8 bits."""
-
-
-def _ripple(x: Value, y: Value, carry: Value | int = 0) -> Value:
-    """x + y + carry, carry out on top; up to four bits are shorter in LUTs than through a carry chain."""
-    bits = []
-    for p, q in zip(x, y, strict=True):
-        bits.append(p ^ q ^ carry)
-        carry = (p & q) | ((p | q) & carry)
-    return Cat(*bits, carry)
 
 
 class Execute(wiring.Component):
@@ -32,24 +19,16 @@ class Execute(wiring.Component):
 
     SET takes one cycle. EXEC takes one cycle to start (more while it waits for a filled token, one more right behind a
     SET) and one per step, and per exponent without a plane pair; its last step waits until `drain_free` if it has
-    `drain`. A step is `Config.pump` words of a pair, or the one that is left; with it come their buffer addresses and
-    what the array does with them.
+    `drain`. With each step come the buffer addresses of its words and what the array does with them.
 
-    The words of a run may come in any order, so the walk turns round instead of going back to a start: runs are walked
-    through their pairs up (groups ascending) and down in turn, pairs through their words likewise. Then every step
-    adds something to the addresses, and no start is kept:
+    A *turn* goes through the words of a pair; with `pump` = 2 a step takes two of them, or the one that is left, which
+    is always the highest. With W = 1 no word is left alone if the run has another pair: where the number of words is
+    odd, a turn goes through two neighbouring pairs of a run, *twins*, side by side, a word of each per step.
 
-    Of two words the address is the lower one, and the word left alone is always the highest, in either direction.
-
-    ===============================  ============  ========  ================
-    step to                          group, plane  a         w
-    ===============================  ============  ========  ================
-    the next words of the pair                     +-pump    the same
-    the next pair of a run going up  +1, -W        +words    -W * words
-    the next pair of one going down  -1, +W        -words    +W * words
-    a run in the same group          0, -1         0         -words
-    a run in the group below         -1, +(W - 1)  -words    +(W - 1) * words
-    ===============================  ============  ========  ================
+    The words of a run may come in any order, so the walk turns round instead of going back to a start: a turn up
+    through the words, then one down, as runs go up and down through their pairs (`rtl/turns.py`). Then every step adds
+    something to the addresses, and no start is kept: within a turn 1 for twins, else `pump`, up or down (of two words
+    of a pair the address is the lower one); behind it `words` times the step in group (a) and in weight plane (w).
 
     `drain` and `open` exclude each other. Cycles do not depend on the order.
 
@@ -63,11 +42,9 @@ class Execute(wiring.Component):
         Pulses with the last step of an EXEC that signals.
     drain_free : In(1), commit : Out(1)
         The drain registers may be overwritten; a tile's last step is on its way to them.
-    a_address, w_address : Out
-        Read addresses of row and column buffers in cycles with `read`.
-    read : Out(1), second : Out(1)
-        The step reads words; two of them.
-    control : Out(Control), sum_weight : Out(1)
+    first, second : Out(access_layout(config))
+        Of the words of the step; with `pump` = 1 there is no second one.
+    control : Out(Control)
         Of the step; `last` and `drain` are meant for its last word.
     busy : Out(1)
         Between the start of an EXEC and its last step.
@@ -83,12 +60,9 @@ class Execute(wiring.Component):
                 "freed": Out(1),
                 "drain_free": In(1),
                 "commit": Out(1),
-                "a_address": Out(range(config.row_depth)),
-                "w_address": Out(range(config.column_depth)),
-                "read": Out(1),
-                "second": Out(1),
+                "first": Out(access_layout(config)),
+                "second": Out(access_layout(config)),
                 "control": Out(Control),
-                "sum_weight": Out(1),
                 "busy": Out(1),
             }
         )
@@ -97,16 +71,16 @@ class Execute(wiring.Component):
         m = Module()
         config = self.config
         planes = config.planes
-        a_width, w_width = len(self.a_address), len(self.w_address)
+        a_width, w_width = len(self.first.a), len(self.first.w)
         # A buffer full of words may count as none: addresses and words are modulo its depth.
         words_width = min(max(a_width, w_width), min(config.row_depth, config.column_depth).bit_length())
 
         words = Signal(words_width, reset_less=True)
-        top_group = Signal(range(max(2, _ACTIVATION_PLANES // planes)), reset_less=True)
-        top_plane = Signal(range(_WEIGHT_PLANES), reset_less=True)
-        sum_code = Signal(_WEIGHT_PLANES, reset_less=True)
-        # A run going down ends at this weight plane or above: PLANES - W, but not below 0.
-        low_plane = Signal.like(top_plane, name="low_plane") if planes > 1 else top_plane
+        top_group = Signal(range(max(2, GROUPS // planes)), reset_less=True)
+        top_plane = Signal(range(PLANES), reset_less=True)
+        sum_code = Signal(PLANES, reset_less=True)
+        # A run going down from this exponent or below ends in group 0: max(PLANES, W) - 1.
+        low_top = Signal.like(top_plane, name="low_top") if planes > 1 else top_plane
         a_top = Signal(a_width, reset_less=True)
         w_top = Signal(w_width, reset_less=True)
 
@@ -124,7 +98,7 @@ class Execute(wiring.Component):
             start.eq(self.i.valid & self.i.ready & is_exec),
             self.take_filled.eq(start & exec_.wait),
         ]
-        m.d.sync += settled.eq(~set_)  # `group` and `plane` take a cycle to follow the registers
+        m.d.sync += settled.eq(~set_)  # `exponent` and `plane` take a cycle to follow the registers
         with m.If(set_), m.Switch(field.reg):
             for register, target, value in (
                 (ExecReg.WORDS, words, field.value),
@@ -137,113 +111,102 @@ class Execute(wiring.Component):
                 with m.Case(register):
                     m.d.sync += target.eq(value)
                     if register is ExecReg.PLANES and planes > 1:
-                        m.d.sync += low_plane.eq(Mux(field.value[:4] > planes, field.value - planes, 0))
+                        m.d.sync += low_top.eq(Mux(field.value[:4] > planes, field.value, planes) - 1)
         open_, drain, signal = (Signal(name=n, reset_less=True) for n in ("open", "drain", "signal"))
         with m.If(~running):
             m.d.sync += [open_.eq(exec_.open), drain.eq(exec_.drain), signal.eq(exec_.signal)]
 
-        # --- pairs: `group` and `plane` are those of the next pair -------------------------------------
-        last_step = Signal()
-        # The pair at work is the last of its run; of the EXEC (or nothing is at work); is none. The run goes up or, in
-        # its last pair, the next run is in the group below.
-        last_pair, gap, up_or_below = (Signal(name=n, reset_less=True) for n in ("last_pair", "gap", "up_or_below"))
-        last_run = Signal(init=1)
-        group, plane = Signal.like(top_group, name="group"), Signal.like(top_plane, name="plane")
-        next_up, sum_bit = Signal(reset_less=True), Signal(reset_less=True)
-        at_low, at_last, at_below, at_gap = Signal(), Signal(), Signal(), Signal()
-        group_add, plane_add = Signal.like(group), Signal.like(plane)
+        # --- turns -----------------------------------------------------------------------------------
+        # An odd word leaves room in its step for one of the next pair.
+        odd = words[0] if config.pump > 1 else Const(0)
+        last_step, ending, stall = Signal(), Signal(), Signal()
+        m.submodules.turns = turns = Turns(config)
         m.d.comb += [
-            at_gap.eq(~_ripple(top_plane, ~plane, 1)[-1] if planes > 1 else 0),
-            at_low.eq(_ripple(plane, ~low_plane, 1)[-1]),
-            at_last.eq(Mux(next_up, (group == top_group) | (plane < planes), (group == 0) | at_low)),
-            at_below.eq((group != 0) & (plane == Mux(next_up, 0, low_plane))),
-            group_add.eq(Mux(at_last, -at_below, Mux(next_up, 1, -1))),
-            plane_add.eq(Mux(at_last, Mux(at_below, planes - 1, -1), Mux(next_up, -planes, planes))),
-        ]
-        with m.If(last_run & ~start):
-            m.d.sync += [group.eq(top_group), plane.eq(top_plane), next_up.eq(1)]
-        with m.Elif(last_run | last_step):
-            m.d.sync += [
-                group.eq(_ripple(group, group_add)),
-                plane.eq(_ripple(plane, plane_add)),
-                next_up.eq(next_up ^ at_last),
-                last_pair.eq(at_last),
-                last_run.eq((group == 0) & (plane == 0)),
-                gap.eq(at_gap),
-                up_or_below.eq(Mux(at_last, at_below, next_up)),
-                sum_bit.eq(sum_code.bit_select(plane, 1)),
-            ]
-
-        # --- steps ---------------------------------------------------------------------------------------
-        a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
-        # Steps of the pair from here on: two words each are counted by halves, an odd word makes one more.
-        steps, odd = (words[1:], words[0]) if config.pump > 1 else (words, Const(0))
-        left = Signal.like(steps, name="left", reset_less=True)
-        back = Signal()  # down through the words of the pair
-        first_step = Signal(reset_less=True)
-        first, fresh = Signal(reset_less=True), Signal(reset_less=True)
-        ending, stall, step, same_pair, one_step = Signal(), Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            one_step.eq(steps == Mux(odd, 0, 1)),
-            ending.eq(last_step & last_run),
+            turns.top_group.eq(top_group),
+            turns.top_plane.eq(top_plane),
+            turns.low_top.eq(low_top),
+            turns.sum_code.eq(sum_code),
+            turns.odd.eq(odd),
+            turns.rest.eq(turns.last_run & ~start),
+            turns.take.eq(start | last_step),
+            ending.eq(last_step & turns.last_run),
             stall.eq(ending & drain & ~self.drain_free),
-            step.eq(running & ~stall),
-            same_pair.eq(running & ~last_step),
         ]
 
-        # The steps of the table above; x - y = x + ~y + 1.
-        pair_step, run_step = Signal(), Signal()
-        w_words, words_below = Signal(w_width), Signal(w_width, reset_less=True)
-        m.d.sync += words_below.eq(words * (planes - 1))
-        a_words, a_minus, w_minus = Signal(), Signal(), Signal()
-        a_add, w_add, run_add = Signal(a_width), Signal(w_width), Signal(w_width)
-        a_carry, w_carry = Signal(), Signal()
-        more = same_pair if config.pump > 1 else Const(0)  # of the words in a step
-        a_start, w_start = Signal(a_width), Signal(w_width)
+        # --- steps of a turn ---------------------------------------------------------------------------
+        # Two words of a pair at a time, and an odd one; or one of each twin.
+        steps = words[1:] if config.pump > 1 else words
+        left = Signal(len(words), reset_less=True)
+        back = Signal()  # down through the words
+        first_step, same_turn, one_step, one_left = Signal(reset_less=True), Signal(), Signal(), Signal()
         m.d.comb += [
-            w_words.eq(words),
-            pair_step.eq(last_step & ~last_pair),
-            run_step.eq(last_step & last_pair & ~last_run),
-            a_words.eq(last_step & (~last_pair | up_or_below)),
-            a_minus.eq(Mux(last_step, last_pair | ~up_or_below, back)),
-            w_minus.eq(Mux(last_step, up_or_below, back)),
-            a_start.eq(sum_unless(m, platform, running, a_top, exec_.abase, name="a_start")),
-            w_start.eq(sum_unless(m, platform, running, w_top, exec_.wbase, name="w_start")),
-            a_add.eq(a_start | (((words & a_words.replicate(a_width)) | more) ^ a_minus.replicate(a_width))),
-            a_carry.eq(Mux(a_words, a_minus, last_step | ~a_minus)),
-            run_add.eq(Mux(run_step, Mux(w_minus, words_below, ~w_words), more ^ w_minus.replicate(w_width))),
-            w_add.eq(w_start | (run_add ^ ((words * planes) & pair_step.replicate(w_width)))),
-            w_carry.eq((w_minus ^ ~pair_step) & ~ending),
-        ]
-        # The last word of all adds nothing, so the addresses need no enable while it waits.
-        m.d.sync += [
-            a.eq(add_or_load(m, platform, a, a_add, a_carry, running, name="a")),
-            w.eq(add_or_load(m, platform, w, w_add, w_carry, running, name="w")),
+            same_turn.eq(running & ~last_step),
+            one_step.eq(steps == Mux(odd, 0, 1)),
+            one_left.eq(Mux(odd, left == 1, left[: len(steps)] == 2)),  # behind this step; full buffers are 0 steps
         ]
         with m.If(~stall):
             m.d.sync += [
-                back.eq((back ^ (last_step & ~gap)) & ~ending),
-                first.eq((start & ~exec_.cont) | run_step),
-                left.eq(Mux(same_pair, left + same_pair.replicate(len(left)), steps)),
-                last_step.eq(Mux(same_pair, left == Mux(odd, 1, 2), (start | ~last_run) & (at_gap | one_step))),
-                first_step.eq(~same_pair),
+                back.eq((back ^ (last_step & ~turns.gap)) & ~ending),
+                left.eq(Mux(same_turn, left + same_turn.replicate(len(left)), steps << turns.next_twins)),
+                last_step.eq(Mux(same_turn, one_left, (start | ~turns.last_run) & (turns.next_gap | one_step))),
+                first_step.eq(~same_turn),
             ]
-        m.d.sync += running.eq(start | (running & ~(ending & ~stall)))
 
+        # --- addresses ---------------------------------------------------------------------------------
+        a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
+        two_on = same_turn & ~turns.twins if config.pump > 1 else Const(0)
+        for address, top, base, step, sizes, name in (
+            (a, a_top, exec_.abase, turns.group_step, turns.group_sizes, "a"),
+            (w, w_top, exec_.wbase, turns.plane_step, turns.plane_sizes, "w"),
+        ):
+            begin = sum_unless(m, platform, running, top, base, name=f"{name}_begin")
+            by, down, addend = Signal.like(address, name=f"{name}_by"), Signal(), Signal.like(address)
+            for has_size, size in zip(step, sizes, strict=False):
+                multiple = words * size
+                if size & (size - 1):
+                    multiple = Signal.like(address, name=f"{name}_{size}", reset_less=True)
+                    m.d.sync += multiple.eq(words * size)
+                with m.If(has_size):
+                    m.d.comb += by.eq(multiple)
+            m.d.comb += [
+                down.eq(Mux(last_step, step[-1], back)),
+                addend.eq(begin | (Mux(last_step, by, two_on) ^ down.replicate(len(by)))),
+            ]
+            # The last word of all adds nothing, so the addresses need no enable while it waits.
+            carry = Mux(last_step, down, ~down)
+            m.d.sync += address.eq(add_or_load(m, platform, address, addend, carry, running, name=name))
+
+        # The next word of the pair, or the same one of the other twin: a group further, and a plane the other way.
+        if config.pump > 1:
+            for address, second, minus, name in ((a, self.second.a, ~turns.up, "a"), (w, self.second.w, turns.up, "w")):
+                n = len(address)
+                beside = Mux(turns.twins, Cat(words, Const(0, n))[:n] ^ minus.replicate(n), 0)
+                carry = ~turns.twins | minus
+                m.d.comb += second.eq(add_or_load(m, platform, address, beside, carry, Const(1), name=f"{name}_second"))
+
+        # --- what the step does --------------------------------------------------------------------------
+        step, read, alone = Signal(), Signal(), Signal()
+        first_of_run, fresh = Signal(reset_less=True), Signal(reset_less=True)
+        with m.If(~stall):
+            m.d.sync += first_of_run.eq((start & ~exec_.cont) | (last_step & turns.last & ~turns.last_run))
+        m.d.sync += [
+            running.eq(start | (running & ~(ending & ~stall))),
+            fresh.eq((start & exec_.first) | (fresh & ~self.control.last)),
+        ]
         m.d.comb += [
-            self.busy.eq(running),
-            self.a_address.eq(a),
-            self.w_address.eq(w),
-            self.read.eq(step & ~gap),
-            self.second.eq(self.read & ~(odd & Mux(back, first_step, last_step)) & (config.pump > 1)),
-            self.sum_weight.eq(sum_bit),
-            self.control.valid.eq(step & ~gap),
-            self.control.first.eq(step & first),
-            self.control.last.eq(step & last_step & last_pair & ~(last_run & open_)),
+            step.eq(running & ~stall),
+            read.eq(step & ~turns.gap),
+            alone.eq(odd & ~turns.twins & Mux(back, first_step, last_step)),
+            Cat(self.first.read, self.first.a, self.first.w, self.first.sum).eq(Cat(read, a, w, turns.sums[0])),
+            self.second.read.eq(read & ~alone & (config.pump > 1)),
+            self.second.sum.eq(turns.sums[1]),
+            self.control.valid.eq(read),
+            self.control.first.eq(step & first_of_run),
+            self.control.last.eq(step & last_step & turns.last & ~(turns.last_run & open_)),
             self.control.fresh.eq(fresh),
             self.control.drain.eq(ending & ~stall & drain),
             self.commit.eq(self.control.drain),
             self.freed.eq(ending & ~stall & signal),
+            self.busy.eq(running),
         ]
-        m.d.sync += fresh.eq((start & exec_.first) | (fresh & ~self.control.last))
         return m

@@ -54,7 +54,7 @@ class Verilog:
 _SCRIPT = """
 read_rtlil design.il
 hierarchy -check -top {top}
-proc -noopt
+proc -noopt -norom
 opt_expr
 opt_merge
 opt_clean

@@ -1,13 +1,12 @@
 """The way from the execute engine to buffers and array: registers, skew, and the two words of a step."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
-from .control import Control
+from .control import Control, access_layout
 from .delay import delay_line
-from .primitives.adders import increment
 
 __all__ = ["Feed"]
 
@@ -17,7 +16,7 @@ class Feed(wiring.Component):
 
     A step passes `stages` registers. Where the array runs at the engine's clock (`Config.pump` = 1), it is at the first
     read ports then. Else it is registered in domain `fast` at the end of that cycle of `sync`, and comes in two cycles
-    of `fast`: first the word at the addresses, then, or nothing, that behind it.
+    of `fast`: first the first word, then the second one, or nothing.
 
     Ports k of `a` and `w` come k cycles of the array behind ports 0, and all of `w` `w_lag` more. Control and weight of
     the activation sums come 1 + `stages` cycles of the array behind port 0 of `a`: with the words that are read.
@@ -31,9 +30,9 @@ class Feed(wiring.Component):
     -------
     last : In(1)
         `Phase.last`, with `pump` = 2.
-    read, second : In(1), a_address, w_address : In
-        A step reads; two words.
-    control : In(Control), sum_weight : In(1)
+    first, second : In(access_layout(config))
+        Words of the step; with `pump` = 1 there is no second one.
+    control : In(Control)
         Of the step: `last` and `drain` are meant for its last word.
     a, w : Out(Signature(read : Out(1), address : Out)) per register of skew, and one
         Read ports of row and column buffers.
@@ -43,18 +42,15 @@ class Feed(wiring.Component):
     def __init__(self, config: Config, *, w_lag: int):
         self.config = config
         self.w_lag = w_lag
-        a_bits, w_bits = (config.row_depth - 1).bit_length(), (config.column_depth - 1).bit_length()
+        layout = access_layout(config)
         super().__init__(
             {
                 "last": In(1),
-                "read": In(1),
-                "second": In(1),
-                "a_address": In(a_bits),
-                "w_address": In(w_bits),
+                "first": In(layout),
+                "second": In(layout),
                 "control": In(Control),
-                "sum_weight": In(1),
-                "a": Out(_port(a_bits)).array((config.rows - 1) // config.hop + 1),
-                "w": Out(_port(w_bits)).array((config.columns - 1) // config.hop + 1),
+                "a": Out(_port(layout["a"].shape)).array((config.rows - 1) // config.hop + 1),
+                "w": Out(_port(layout["w"].shape)).array((config.columns - 1) // config.hop + 1),
                 "array_control": Out(Control),
                 "array_sum_weight": Out(1),
             }
@@ -68,10 +64,9 @@ class Feed(wiring.Component):
         def late(value, name: str, *, reset_less: bool = True):
             return delay_line(m, value, stages, name, reset_less=reset_less)[-1]
 
-        read, a, w = late(self.read, "read"), late(self.a_address, "a"), late(self.w_address, "w")
-        control, sum_weight = late(self.control, "step", reset_less=False), late(self.sum_weight, "sum_step")
+        access, control = late(self.first, "first"), late(self.control, "step", reset_less=False)
         if config.pump > 1:
-            second = late(self.second, "second")
+            behind = late(self.second, "second")
 
             def words(first, second, name: str, *, reset_less: bool = True):
                 """Both values are taken at the end of the cycle of `sync`, and shown one after the other."""
@@ -82,31 +77,29 @@ class Feed(wiring.Component):
                     m.d.fast += shown.eq(waiting)
                 return shown
 
-            a_next, w_next = increment(m, platform, a, name="a_next"), increment(m, platform, w, name="w_next")
+            two = behind.read
             now, then = Signal(Control), Signal(Control)
-            m.d.comb += [now.eq(control), then.eq(control), then.valid.eq(second), then.first.eq(0)]
+            m.d.comb += [now.eq(control), then.eq(control), then.valid.eq(two), then.first.eq(0)]
             for field in ("last", "drain"):
-                m.d.comb += [now[field].eq(control[field] & ~second), then[field].eq(control[field] & second)]
-            m.d.comb += then.fresh.eq(control.fresh & second)
-            read, a, w = words(read, second, "read"), words(a, a_next, "a"), words(w, w_next, "w")
-            control = words(now, then, "control", reset_less=False)
-            sum_weight = words(sum_weight, sum_weight, "sum_weight")
+                m.d.comb += [now[field].eq(control[field] & ~two), then[field].eq(control[field] & two)]
+            m.d.comb += then.fresh.eq(control.fresh & two)
+            access, control = words(access, behind, "access"), words(now, then, "control", reset_less=False)
 
         def skewed(ports, address, lag: int, name: str) -> None:
-            steps = delay_line(m, Cat(read, address), lag + len(ports) - 1, name, reset_less=True, domain=domain)
+            steps = delay_line(m, Cat(access.read, address), lag + len(ports) - 1, name, reset_less=True, domain=domain)
             for port, step in zip(ports, steps[lag:], strict=True):
                 m.d.comb += Cat(port.read, port.address).eq(step)
 
-        skewed(self.a, a, 0, "a_skewed")
-        skewed(self.w, w, self.w_lag, "w_skewed")
+        skewed(self.a, access.a, 0, "a_skewed")
+        skewed(self.w, access.w, self.w_lag, "w_skewed")
         m.d.comb += [
             self.array_control.eq(delay_line(m, control, 1 + stages, "control", domain=domain)[-1]),
             self.array_sum_weight.eq(
-                delay_line(m, sum_weight, 1 + stages, "sum_weight", reset_less=True, domain=domain)[-1]
+                delay_line(m, access.sum, 1 + stages, "sum_weight", reset_less=True, domain=domain)[-1]
             ),
         ]
         return m
 
 
-def _port(bits: int) -> wiring.Signature:
-    return wiring.Signature({"read": Out(1), "address": Out(bits)})
+def _port(address: ShapeLike) -> wiring.Signature:
+    return wiring.Signature({"read": Out(1), "address": Out(address)})

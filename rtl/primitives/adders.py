@@ -5,10 +5,30 @@ from amaranth.hdl import Cat, Const, Module, Mux, Value
 from .family import family_of
 from .ice40 import CarryChain
 
-__all__ = ["add_or_load", "add_turned", "decrement", "increment", "sum_unless"]
+__all__ = ["add_or_load", "add_turned", "at_least", "decrement", "extend", "increment", "ripple", "sum_unless"]
 
 _RIPPLE = 5
 """Bits up to which a counter is smaller in LUTs than with a carry chain."""
+
+
+def extend(value: Value, bits: int) -> Value:
+    """The value with zeros on top."""
+    return Cat(value, Const(0, bits - len(value)))
+
+
+def ripple(x: Value, y: Value, carry: Value | int = 0) -> Value:
+    """x + y + carry, carry out on top; a few bits are shorter in LUTs than through a carry chain."""
+    bits = []
+    for p, q in zip(x, y, strict=True):
+        bits.append(p ^ q ^ carry)
+        carry = (p & q) | ((p | q) & carry)
+    return Cat(*bits, carry)
+
+
+def at_least(x: Value, y: Value) -> Value:
+    """x >= y, of a few bits."""
+    bits = max(len(x), len(y))
+    return ripple(extend(x, bits), ~extend(y, bits), 1)[-1]
 
 
 def increment(m: Module, platform: object, value: Value, *, name: str) -> Value:

@@ -1,0 +1,176 @@
+"""The order in which the execute engine goes through the plane pairs of a tile."""
+
+from itertools import product
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Config
+from .primitives.adders import at_least, extend, ripple
+
+__all__ = ["GROUPS", "PLANES", "Turns"]
+
+GROUPS = 16
+"""GROUPS * W at most (the loader has 4 bits for the number of planes)."""
+PLANES = 8
+"""PLANES at most; a weight has up to 8 bits."""
+
+
+class Turns(wiring.Component):
+    """Runs from the highest exponent down, each through its pairs up (groups ascending) and down by turns.
+
+    A turn goes through one pair or, with W = 1 and where `odd` asks for it, through *twins*: two neighbouring pairs of
+    a run, as long as it has two. A run begins where the one before ended, or in the group *below*, so what comes behind
+    a turn is a small step in group and weight plane away from its first pair:
+
+    ===============================  =================  =================
+    behind a turn                    step in group, G   in weight plane
+    ===============================  =================  =================
+    the next turn of a run going up  1, behind twins 2  -W * G
+    of a run going down              the same down      -W * G
+    a run behind one that went up    twins - below      -W * G - 1
+    a run behind one that went down  -twins - below     -W * G - 1
+    nothing                          0                  0
+    ===============================  =================  =================
+
+    Parameters
+    ----------
+    config : Config
+
+    Attributes
+    ----------
+    group_sizes, plane_sizes : list of int
+        The sizes that steps have, those of 0 apart.
+
+    Members
+    -------
+    top_group, top_plane, low_top, sum_code : In, odd : In(1)
+        GROUPS - 1, PLANES - 1, max(PLANES, W) - 1, SUM_CODE; the number of words is odd.
+    rest : In(1)
+        The next turn is to be the first one of an EXEC.
+    take : In(1)
+        The next turn is at work from the next cycle on.
+    next_gap, next_twins : Out(1)
+        The next turn is an exponent without a pair; goes through twins.
+    gap, twins, up, last, last_run : Out(1)
+        Of the turn at work: as above; it goes up; it is the last of its run; that is the last one (or none is at work).
+    group_step, plane_step : Out
+        What comes behind the turn at work: bit k says that the step has size k of `group_sizes` or `plane_sizes`, the
+        highest bit that it goes down.
+    sums : Out(2)
+        Weights of the activation sums for its first and its second pair.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        group_steps, plane_steps = zip(*self._steps().values(), strict=True)
+        self.group_sizes = sorted({abs(step) for step in group_steps} - {0})
+        self.plane_sizes = sorted({abs(step) for step in plane_steps} - {0})
+        super().__init__(
+            {
+                "top_group": In(range(max(2, GROUPS // config.planes))),
+                "top_plane": In(range(PLANES)),
+                "low_top": In(range(PLANES)),
+                "sum_code": In(PLANES),
+                "odd": In(1),
+                "rest": In(1),
+                "take": In(1),
+                "next_gap": Out(1),
+                "next_twins": Out(1),
+                "gap": Out(1),
+                "twins": Out(1),
+                "up": Out(1),
+                "last": Out(1),
+                "last_run": Out(1),
+                "group_step": Out(len(self.group_sizes) + 1),
+                "plane_step": Out(len(self.plane_sizes) + 1),
+                "sums": Out(2),
+            }
+        )
+
+    def _steps(self) -> dict[tuple[bool, ...], tuple[int, int]]:
+        """The table above: behind a turn that (goes up, goes through twins, is the last of its run, has `below`)."""
+        planes = self.config.planes
+        both = (False, True)
+        steps = {}
+        for up, twins, last, below in product(both, both if planes == 1 else both[:1], both, both):
+            group = (twins if last else 1 + twins) * (1 if up else -1) - (last and below)
+            steps[up, twins, last, below] = group, -planes * group - last
+        return steps
+
+    def elaborate(self, platform):
+        m = Module()
+        shift = self.config.planes.bit_length() - 1
+
+        # The next turn: exponent of its run, pairs of that and those left, direction, plane of its first pair.
+        exponent = Signal(range(GROUPS + PLANES - 1), reset_less=True)
+        pairs = Signal(range(PLANES // self.config.planes + 1), reset_less=True)
+        left = Signal.like(pairs, name="left")
+        up, plane = Signal(reset_less=True), Signal.like(self.top_plane, name="plane")
+        # It is the last of its run; the next run begins in the group below if this one goes up, if it goes down.
+        last, up_below, down_below = Signal(), Signal(), Signal()
+        group, part = exponent[shift:], exponent[:shift]
+        above_low = ripple(exponent, ~extend(self.low_top, len(exponent)))  # exponent - max(PLANES, W)
+        m.d.comb += [
+            self.next_gap.eq(~at_least(self.top_plane, part)),
+            self.next_twins.eq((left > 1) & self.odd if shift == 0 else 0),
+            last.eq((left == 1) | ((left == 2) & self.next_twins)),
+            up_below.eq(at_least(self.top_group, group) & (part == 0)),
+            down_below.eq(above_low[-1] & (above_low[:shift] == 0)),
+        ]
+
+        last_run = Signal(init=1)
+        m.d.comb += self.last_run.eq(last_run)
+
+        # What comes behind it.
+        group_step, plane_step = Signal.like(self.group_step), Signal.like(self.plane_step)
+        plane_by, twin_by = Signal.like(plane), Signal.like(plane)
+        pairs_by, left_by = Signal.like(pairs), Signal.like(pairs)
+        end = exponent == 0
+        with m.Switch(Cat(up, self.next_twins, last, Mux(up, up_below, down_below))):
+            for case, (in_group, in_plane) in self._steps().items():
+                with m.Case("".join("01"[bit] for bit in reversed(case))):
+                    m.d.comb += [
+                        group_step.eq(_coded(in_group, self.group_sizes)),
+                        plane_step.eq(_coded(in_plane, self.plane_sizes)),
+                        plane_by.eq(in_plane),
+                    ]
+        with m.Switch(Cat(up_below, down_below)):
+            with m.Case(0b01):
+                m.d.comb += pairs_by.eq(-1)
+            with m.Case(0b10):
+                m.d.comb += pairs_by.eq(1)
+        next_pairs = ripple(pairs, pairs_by)[:-1]
+        m.d.comb += [left_by.eq(Mux(self.next_twins, -2, -1)), twin_by.eq(Mux(self.next_twins, Mux(up, -1, 1), 0))]
+
+        with m.If(self.rest):
+            m.d.sync += [
+                exponent.eq((self.top_group << shift) + self.top_plane),
+                plane.eq(self.top_plane),
+                pairs.eq(1),
+                left.eq(1),
+                up.eq(1),
+            ]
+        with m.Elif(self.take):
+            m.d.sync += [
+                exponent.eq(ripple(exponent, last.replicate(len(exponent)))),
+                plane.eq(ripple(plane, plane_by)),
+                up.eq(up ^ last),
+                left.eq(ripple(left, left_by)),
+                self.gap.eq(self.next_gap),
+                self.twins.eq(self.next_twins),
+                self.up.eq(up),
+                self.last.eq(last),
+                last_run.eq(end),
+                self.group_step.eq(Mux(end, 0, group_step)),
+                self.plane_step.eq(Mux(end, 0, plane_step)),
+                self.sums.eq(Cat(self.sum_code.bit_select(p, 1) for p in (plane, ripple(plane, twin_by)[:-1]))),
+            ]
+            with m.If(last):
+                m.d.sync += [pairs.eq(next_pairs), left.eq(next_pairs)]
+        return m
+
+
+def _coded(step: int, sizes: list[int]) -> int:
+    return sum((abs(step) == size) << k for k, size in enumerate(sizes)) | (step < 0) << len(sizes)
