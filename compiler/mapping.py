@@ -91,11 +91,11 @@ def _filters(low: Lowered, tiling: Tiling) -> tuple[list[bytes], list[int]]:
     return filters, blocks
 
 
-def _map_layer(low: Lowered, pad_code: int) -> _Mapped:
+def _map_layer(low: Lowered, pad_code: int, rolling: bool) -> _Mapped:
     """Tiling, filters, ladders and the proofs; `pad_code` is what dummy channels of the output hold."""
     layer, config = low.layer, low.config
     check_fields(low)
-    tiling = choose_tiling(low)
+    tiling = choose_tiling(low, rolling=rolling)
     try:
         amap = low.accumulator_map(tiling.lanes)
         filters, blocks = _filters(low, tiling)
@@ -142,7 +142,7 @@ def _check_network(network: Network) -> None:
         channels = layer.weights.shape[0]
 
 
-def _lower_network(network: Network, config: Config, with_patches: bool) -> list[_Mapped]:
+def _lower_network(network: Network, config: Config, *, with_patches: bool, rolling: bool) -> list[_Mapped]:
     _, height, width = network.input_shape
     lowered: list[Lowered] = []
     for number, layer in enumerate(network.layers):
@@ -152,7 +152,7 @@ def _lower_network(network: Network, config: Config, with_patches: bool) -> list
             raise CompileError(f"layer {layer.name!r}: its pool window is larger than its padded input")
         lowered.append(low)
     pads = [low.act.stored_pad for low in lowered[1:]] + [_output_pad(network.layers[-1])]
-    return [_map_layer(low, pad) for low, pad in zip(lowered, pads, strict=True)]
+    return [_map_layer(low, pad, rolling) for low, pad in zip(lowered, pads, strict=True)]
 
 
 def _output_pad(layer: Conv) -> int:
@@ -238,30 +238,38 @@ def _assemble(
     return image, entry, done
 
 
+def _choices(network: Network, config: Config, *, rolling: bool) -> list[list[_Mapped]]:
+    """The network with and, where that is much faster, before it with the first layer's patches made by the host."""
+    plain = _lower_network(network, config, with_patches=False, rolling=rolling)
+    if plain[0].low.kernel != (1, 1):
+        try:
+            by_patches = _lower_network(network, config, with_patches=True, rolling=rolling)
+            # They cost the host time and link, so a small gain is not worth it.
+            if 10 * by_patches[0].tiling.cycles < 9 * plain[0].tiling.cycles:
+                return [by_patches, plain]
+        except DipoleError:
+            pass  # patches with stored padding may exceed a limit that the plain layer meets
+    return [plain]
+
+
 def compile_network(network: Network, config: Config) -> Program:
     """The program of a network. Raises CompileError or LadderError, naming the layer, for what cannot run exactly."""
     _check_network(network)
-    plain = _lower_network(network, config, False)
-    choices = [plain]
-    if plain[0].low.kernel != (1, 1):
-        try:
-            by_patches = _lower_network(network, config, True)
-            # They cost the host time and link, so a small gain is not worth it.
-            if 10 * by_patches[0].tiling.cycles < 9 * plain[0].tiling.cycles:
-                choices.insert(0, by_patches)
-        except DipoleError:
-            pass  # patches with stored padding may exceed a limit that the plain layer meets
     excess = 0
-    for mapped in choices:
-        for apart in (True, False):
-            layouts, start = _place_tensors(_tensors(mapped, network), config, apart)
-            if start < 0:
-                excess = -start
-                continue
-            image, entry, done = _assemble(network, mapped, layouts)
-            excess = image.words - start
-            if excess <= 0:
-                return _program(network, mapped, layouts, image, entry, done)
+    for rolling in (True, False):  # as it is faster, and as it is smaller
+        choices = _choices(network, config, rolling=rolling)
+        for mapped in choices:
+            for apart in (True, False):
+                layouts, start = _place_tensors(_tensors(mapped, network), config, apart)
+                if start < 0:
+                    excess = -start
+                    continue
+                image, entry, done = _assemble(network, mapped, layouts)
+                excess = image.words - start
+                if excess <= 0:
+                    return _program(network, mapped, layouts, image, entry, done)
+        if not any(m.tiling.rolling for mapped in choices for m in mapped):
+            break
     raise CompileError(
         f"network {network.name!r} needs {excess} main memory words more than the {config.mem_depth} of configuration "
         f"{config.name!r} ({excess * config.mem_width} bits); use a larger mem_depth"
@@ -307,7 +315,7 @@ def _program(
             LayerInfo(
                 name=layer.name, in_shape=shape, out_shape=out, kernel=(kh, kw), stride=layer.stride,
                 act_bits=layer.input_format.bits, weight_bits=layer.weight_format.bits, zero_padding=low.zero_padding,
-                patches=low.patch is not None, split=m.tiling.split,
+                patches=low.patch is not None, split=m.tiling.split, rolling=m.tiling.rolling,
                 tiles=low.pooled_shape[0] * across * positions * m.tiling.column_tiles,
                 bmacs=low.out_height * low.out_width * low.out_channels * in_channels * kh * kw * bits,
                 memory_words=constants * 8 // low.config.mem_width + layouts[n + 1].words,

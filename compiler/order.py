@@ -28,7 +28,7 @@ def _cycles(task: Task, config: Config) -> int:
         steps = exec_steps(reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES], config)
         return max(steps + 1, 2 * _FETCH)
     pixels = reg[LoadReg.KW] + (task.fields["rows"] - 1) * reg[LoadReg.STEP]
-    return -(-reg[LoadReg.PLANES] // config.planes) * config.planes * reg[LoadReg.KH] * pixels * reg[LoadReg.UNITS] + 4
+    return -(-reg[LoadReg.PLANES] // config.planes) * reg[LoadReg.KH] * pixels * reg[LoadReg.UNITS] + 4
 
 
 class _Reads:
@@ -38,13 +38,13 @@ class _Reads:
         self._last = {"row": np.zeros(config.row_depth, int), "column": np.zeros(config.column_depth, int)}
 
     def note(self, task: Task) -> None:
-        for name, (start, count) in (("row", task.row), ("column", task.column)):
-            self._last[name][start : start + count] = task.place
+        for name, words in (("row", task.row), ("column", task.column)):
+            self._last[name][words] = task.place
 
     def before(self, task: Task) -> int:
         """The place behind which a load may stand."""
-        spans = (("row", task.row), ("column", task.column))
-        return max(int(self._last[name][start : start + count].max(initial=0)) for name, (start, count) in spans)
+        touched = (("row", task.row), ("column", task.column))
+        return max(int(self._last[name][words].max(initial=0)) for name, words in touched)
 
 
 def order(tasks: list[Task], config: Config) -> list[Task]:

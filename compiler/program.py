@@ -99,6 +99,8 @@ class LayerInfo:
     """The host brings patches (im2col)."""
     split: bool
     """Plane pairs and segments one by one, because patches or filters exceed the buffers."""
+    rolling: bool
+    """Tiles go down the image, and each kernel row of a patch is loaded once for all tiles that need it."""
     tiles: int
     """Tiles that the array computes."""
     bmacs: int

@@ -6,6 +6,9 @@ of tasks.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
 
 from ..golden.isa import ExecReg, LoadReg, Op, Pool, StoreReg
 from ..golden.tensor import tile_address
@@ -13,9 +16,16 @@ from .layout import RawLayout, TensorLayout
 from .lowering import Lowered, Segment
 from .tiling import Tiling
 
-__all__ = ["LayerJob", "Schedule", "Task"]
+__all__ = ["LayerJob", "Schedule", "Task", "buffer_words"]
 
 _LOADS = {Op.LOADA, Op.LOADW, Op.LOADP}
+_NOTHING = np.arange(0)
+
+
+@cache
+def buffer_words(base: int, count: int, depth: int, groups: int = 1, stride: int = 0) -> np.ndarray:
+    """Addresses of `count` words from `base` on, and as many in `groups` - 1 more places, `stride` words apart."""
+    return (base + np.add.outer(np.arange(groups) * stride, np.arange(count)).ravel()) % depth
 
 
 @dataclass(eq=False)
@@ -28,10 +38,10 @@ class Task:
     """Registers that are the same in many tasks; the same object where all are the same."""
     moving: tuple[tuple[int, int], ...] = ()
     """Registers that go from task to task."""
-    row: tuple[int, int] = (0, 0)
-    """Row buffer words written (LOADA) or read (EXEC): start, count."""
-    column: tuple[int, int] = (0, 0)
-    """Column buffer words written (LOADW) or read (EXEC): start, count."""
+    row: np.ndarray = field(default_factory=lambda: _NOTHING)
+    """Row buffer words written (LOADA) or read (EXEC)."""
+    column: np.ndarray = field(default_factory=lambda: _NOTHING)
+    """Column buffer words written (LOADW) or read (EXEC)."""
     ahead: bool = False
     """A load of filters or ladders that may stand between the tiles of the layer or column tiles before."""
     mark: bool = False
@@ -103,7 +113,7 @@ class Schedule:
     def add(self, job: LayerJob) -> None:
         """Append a layer; it begins by waiting for the layer before and ends with DONE."""
         low, tiling = job.low, job.tiling
-        config = low.config
+        config = self._config = low.config
         self._loada: dict[object, Mapping[int, int]] = {}
         self._exec: dict[object, Mapping[int, int]] = {}
         per_group = tiling.resident or min(tiling.column_tiles, 64, config.ladder_depth // config.columns)
@@ -188,7 +198,7 @@ class Schedule:
     def _loadw(self, base: int, words: int, source: int) -> None:
         self.tasks.append(
             Task(Op.LOADW, {"base": base}, static={LoadReg.WWORDS: words}, moving=((LoadReg.WGT, source),),
-                 column=(base, words))
+                 column=buffer_words(base, words, self._config.column_depth))
         )  # fmt: skip
 
     # --- tiles -----------------------------------------------------------------------------------
@@ -199,30 +209,35 @@ class Schedule:
         config = low.config
         height, width = low.pooled_shape
         store = self._store_registers(job, ladder)
-        for y in range(height):
-            for x in range(0, width, config.rows):
-                rows = min(config.rows, width - x)
-                begin = len(self.tasks)
-                if tiling.split:
-                    self._rows.rewind()
-                    self._columns.rewind()
-                windows = list(_windows(low, y, x, rows))
-                for tile in range(count):
-                    for n, (oy, ox, span) in enumerate(windows):
-                        corner = (oy * low.stride[0] - low.padding[0], ox * low.stride[1] - low.padding[1])
-                        if tiling.split:
-                            filters = None if columns is None else columns[tile]
-                            self._split(job, first + tile, corner, rows, filters)
-                        else:
-                            assert columns is not None
-                            self._whole(job, corner, rows, columns[tile])
-                        kind = Pool.NONE
-                        if len(windows) > 1:
-                            kind = Pool.FIRST if n == 0 else Pool.LAST if n == len(windows) - 1 else Pool.NEXT
-                        fields = {"rows": rows, "tile": tile, "pool": int(kind), "low": span[0], "high": span[1]}
-                        where = self._destination(job, y * width + x, first)
-                        self.tasks.append(Task(Op.STORE, fields, static=store, moving=((StoreReg.DST, where),)))
-                next(task for task in self.tasks[begin:] if task.op is Op.EXEC).mark = True
+        spots = [(y, x) for y in range(height) for x in range(0, width, config.rows)]
+        if tiling.rolling:  # down the strips
+            spots.sort(key=lambda spot: spot[1])
+        for y, x in spots:
+            rows = min(config.rows, width - x)
+            begin = len(self.tasks)
+            if tiling.split:
+                self._rows.rewind()
+                self._columns.rewind()
+            windows = list(_windows(low, y, x, rows))
+            for tile in range(count):
+                for n, (oy, ox, span) in enumerate(windows):
+                    corner = (oy * low.stride[0] - low.padding[0], ox * low.stride[1] - low.padding[1])
+                    if tiling.split:
+                        self._split(job, first + tile, corner, rows, None if columns is None else columns[tile])
+                    else:
+                        assert columns is not None
+                        if not tiling.rolling:
+                            patches = self._whole(job, corner, rows)
+                        elif tile == 0:
+                            patches = self._rolling(job, corner, rows, y == 0)
+                        self._tile(job, patches, columns[tile])
+                    kind = Pool.NONE
+                    if len(windows) > 1:
+                        kind = Pool.FIRST if n == 0 else Pool.LAST if n == len(windows) - 1 else Pool.NEXT
+                    fields = {"rows": rows, "tile": tile, "pool": int(kind), "low": span[0], "high": span[1]}
+                    where = self._destination(job, y * width + x, first)
+                    self.tasks.append(Task(Op.STORE, fields, static=store, moving=((StoreReg.DST, where),)))
+            next(task for task in self.tasks[begin:] if task.op is Op.EXEC).mark = True
         if tiling.column_slots:
             self._column_cursor = 0
 
@@ -252,6 +267,7 @@ class Schedule:
 
     def _load_registers(self, job: LayerJob, segment: Segment, plane: int, planes: int) -> Mapping[int, int]:
         """Loader registers for planes plane .. plane + planes - 1 of a segment."""
+        words = job.low.words(segment)
         low = job.low
         whole_pixels = segment.units == low.units
         validity = low.act.validity and plane == 0
@@ -265,18 +281,17 @@ class Schedule:
             LoadReg.STEP: step * scale, LoadReg.H: low.height, LoadReg.W: low.width * scale,
             LoadReg.PLANES: planes, LoadReg.PAD: low.act.pad >> plane & ((1 << planes) - 1),
             LoadReg.VALID: int(validity), LoadReg.VALID_ADDR: job.valid_address,
-            LoadReg.WORDS: low.words(segment),
+            LoadReg.WORDS: words, LoadReg.SKIP: max(0, job.tiling.stride - words),
         }  # fmt: skip
         if low.config.planes == 1:
             registers[LoadReg.UNIT_LOG2] = job.source.unit_log2
         return registers
 
     def _load_patch(
-        self, job: LayerJob, segment: Segment, plane: int, planes: int, corner: tuple[int, int], rows: int,
-        place: tuple[int, int],
+        self, job: LayerJob, segment: Segment, plane: int, planes: int, corner: tuple[int, int], rows: int, base: int
     ) -> None:  # fmt: skip
-        """LOADA of planes of a segment of the patches from `corner` on, into row buffer words `place`."""
-        low, source = job.low, job.source
+        """LOADA of planes of a segment of the patches from `corner` on, into row buffer words from `base` on."""
+        low, source, config = job.low, job.source, self._config
         key = (segment, plane)
         static = self._loada.get(key)
         if static is None:
@@ -289,30 +304,50 @@ class Schedule:
         if segment.units != low.units:
             ix = ix * low.units + segment.u
         moving = ((LoadReg.ACT, address % (1 << 21)), (LoadReg.IY, iy), (LoadReg.IX, ix))
-        self.tasks.append(Task(Op.LOADA, {"rows": rows, "base": place[0]}, static=static, moving=moving, row=place))
+        groups = -(-planes // config.planes)
+        words = buffer_words(base, low.words(segment), config.row_depth, groups, job.tiling.stride)
+        self.tasks.append(Task(Op.LOADA, {"rows": rows, "base": base}, static=static, moving=moving, row=words))
 
-    def _whole(self, job: LayerJob, corner: tuple[int, int], rows: int, filters: int) -> None:
-        """One EXEC, its patch loaded if it does not stand in the row buffers yet."""
+    def _rolling(self, job: LayerJob, corner: tuple[int, int], rows: int, begins: bool) -> int:
+        """Load those kernel rows of the patches that do not stand in the row buffers yet, all of them if a strip
+        `begins`; returns the address of the first one. Kernel rows of a strip follow one another in the buffer."""
         low, tiling = job.low, job.tiling
-        place, there = self._rows.place((corner, rows))
+        (kernel, _), stride = low.kernel, low.stride[0]
+        top = corner[0] + low.padding[0]
+        for ky in range(0 if begins else kernel - stride, kernel):
+            base = (top + ky) * tiling.words[0] % self._config.row_depth
+            row = tiling.segments[0]
+            self._load_patch(job, row, 0, low.act.bits, (corner[0] + ky, corner[1]), rows, base)
+        return top * tiling.words[0] % self._config.row_depth
+
+    def _whole(self, job: LayerJob, corner: tuple[int, int], rows: int) -> int:
+        """Load the patches if they do not stand in the row buffers yet; returns their address."""
+        low, tiling = job.low, job.tiling
+        base, there = self._rows.place((corner, rows))
         if not there:
-            self._load_patch(job, tiling.segments[0], 0, low.act.bits, corner, rows, (place, tiling.slot_words))
+            self._load_patch(job, tiling.segments[0], 0, low.act.bits, corner, rows, base)
+        return base
+
+    def _tile(self, job: LayerJob, patches: int, filters: int) -> None:
+        """One EXEC of patches and filters that stand in the buffers."""
+        low, tiling, config = job.low, job.tiling, self._config
         static = self._exec.get("whole")
         if static is None:
             words, planes = tiling.plane_words, low.weight_format.bits
             static = self._exec["whole"] = {
-                ExecReg.WORDS: words, ExecReg.GROUPS: low.groups, ExecReg.PLANES: planes,
-                ExecReg.SUM_CODE: job.sum_code or 0, ExecReg.A_TOP: (low.groups - 1) * words,
-                ExecReg.W_TOP: (planes - 1) * words,
+                ExecReg.WORDS: words, ExecReg.STRIDE: tiling.stride, ExecReg.GROUPS: low.groups,
+                ExecReg.PLANES: planes, ExecReg.SUM_CODE: job.sum_code or 0,
+                ExecReg.A_TOP: (low.groups - 1) * tiling.stride, ExecReg.W_TOP: (planes - 1) * words,
             }  # fmt: skip
         self.tasks.append(
-            Task(Op.EXEC, {"first": 1, "drain": 1, "abase": place, "wbase": filters}, static=static,
-                 row=(place, tiling.slot_words), column=(filters, tiling.tile_words))
+            Task(Op.EXEC, {"first": 1, "drain": 1, "abase": patches, "wbase": filters}, static=static,
+                 row=buffer_words(patches, tiling.plane_words, config.row_depth, low.groups, tiling.stride),
+                 column=buffer_words(filters, tiling.tile_words, config.column_depth))
         )  # fmt: skip
 
     def _split(self, job: LayerJob, tile: int, corner: tuple[int, int], rows: int, filters: int | None) -> None:
         """One EXEC per plane pair and segment, in Horner order; `filters`: address of resident filters."""
-        low, tiling = job.low, job.tiling
+        low, tiling, config = job.low, job.tiling, self._config
         w, k_planes, segments = low.config.planes, low.weight_format.bits, tiling.segments
         offsets = [sum(tiling.words[:s]) * k_planes for s in range(len(segments))]
         runs: list[list[tuple[int, int, int] | None]] = []
@@ -326,7 +361,7 @@ class Schedule:
                 a_place, there = self._rows.place((corner, rows, part and (g, s)))
                 if not there and part:
                     planes = min(w, low.act.bits - g * w)
-                    self._load_patch(job, segments[s], g * w, planes, corner, rows, (a_place, words))
+                    self._load_patch(job, segments[s], g * w, planes, corner, rows, a_place)
                 elif not there:
                     self._load_null(job, rows, a_place)
                 if filters is not None:
@@ -338,24 +373,27 @@ class Schedule:
                         self._loadw(w_place, words, address)
                 key = (words, 1 if part is None else (job.sum_code or 0) >> j & 1)
                 static = self._exec.setdefault(key, {
-                    ExecReg.WORDS: words, ExecReg.GROUPS: 1, ExecReg.PLANES: 1, ExecReg.SUM_CODE: key[1],
-                    ExecReg.A_TOP: 0, ExecReg.W_TOP: 0,
+                    ExecReg.WORDS: words, ExecReg.STRIDE: 0, ExecReg.GROUPS: 1, ExecReg.PLANES: 1,
+                    ExecReg.SUM_CODE: key[1], ExecReg.A_TOP: 0, ExecReg.W_TOP: 0,
                 })  # fmt: skip
                 fields = {
                     "first": int(number == 0 and n == 0), "cont": int(n > 0), "open": int(n < len(run) - 1),
                     "drain": int(number == len(runs) - 1 and n == len(run) - 1), "abase": a_place, "wbase": w_place,
                 }  # fmt: skip
-                self.tasks.append(Task(Op.EXEC, fields, static=static, row=(a_place, words), column=(w_place, words)))
+                row = buffer_words(a_place, words, config.row_depth)
+                column = buffer_words(w_place, words, config.column_depth)
+                self.tasks.append(Task(Op.EXEC, fields, static=static, row=row, column=column))
 
     def _load_null(self, job: LayerJob, rows: int, place: int) -> None:
         """One word of zeros in every plane: a pixel above the image, padded with 0."""
         static = self._loada.setdefault("null", {
             **self._load_registers(job, job.tiling.segments[0], 0, 1), LoadReg.KH: 1, LoadReg.KW: 1,
-            LoadReg.UNITS: 1, LoadReg.WORDS: 1, LoadReg.PAD: 0, LoadReg.VALID: 0,
+            LoadReg.UNITS: 1, LoadReg.WORDS: 1, LoadReg.SKIP: 0, LoadReg.PAD: 0, LoadReg.VALID: 0,
         })  # fmt: skip
         self.tasks.append(
-            Task(Op.LOADA, {"rows": rows, "base": place}, static=static, moving=((LoadReg.IY, -1),), row=(place, 1))
-        )
+            Task(Op.LOADA, {"rows": rows, "base": place}, static=static, moving=((LoadReg.IY, -1),),
+                 row=buffer_words(place, 1, self._config.row_depth))
+        )  # fmt: skip
 
 
 def _windows(low: Lowered, y: int, x: int, rows: int) -> Iterator[tuple[int, int, tuple[int, int]]]:

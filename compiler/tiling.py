@@ -1,7 +1,8 @@
 """How a lowered layer is cut to the buffers: segments of a patch, resident column tiles, buffer slots.
 
-Two forms. *Whole*: the patch of an output pixel (all planes) and the filters of a column tile stand in the buffers, and
-one EXEC computes a tile. *Split*: one EXEC per plane pair and segment; what does not fit is loaded again.
+Three forms. *Whole*: the patch of an output pixel (all planes) and the filters of a column tile stand in the buffers,
+and one EXEC computes a tile. *Rolling*: whole, but tiles go down the image, and each kernel row of a patch is brought
+once for all the tiles that need it. *Split*: one EXEC per plane pair and segment; what does not fit is loaded again.
 """
 
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ class Tiling:
     """Patches (whole) or pieces of a patch (split) that stand in the row buffers at a time."""
     slot_words: int
     """Row buffer words of one of them."""
+    rolling: bool = False
+    """Whole, and kernel rows stand in words of their own, one behind the other as the tiles go down the image: a tile
+    brings those that the one above it has not."""
+    stride: int = 0
+    """Row buffer words from one group of planes to the next; 0 where they are loaded one by one (split)."""
     resident: int
     """Column tiles whose filters stand in the column buffers together; 0: pieces of filters are streamed (split)."""
     tile_words: int
@@ -88,7 +94,7 @@ def output_column_tiles(low: Lowered) -> int:
     return max(1, (units * config.chunk << unit_log2) // config.columns)
 
 
-def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int) -> int:
+def _estimate(low: Lowered, tiles: int, resident: int, words: int, *, rolling: bool = False, streamed: int = 0) -> int:
     """Cycles of a layer with `resident` column tiles at a time; `streamed`: cycles to load filters for each tile."""
     config, (height, width) = low.config, low.pooled_shape
     form = low.layer.output_format
@@ -97,15 +103,17 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int
     rows = min(config.rows, width)
     spots = height * -(-width // config.rows) * _positions(low)
     step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
-    units = low.kernel[0] * (low.kernel[1] + (rows - 1) * step) * low.units
+    units = (low.kernel[1] + (rows - 1) * step) * low.units
     passes = low.groups + (low.act.validity and config.planes > 1)
-    patch = passes * (units + 1) + 4
+    # Loads of a tile; the first one of a strip brings all kernel rows.
+    loads = low.stride[0] + (low.kernel[0] - low.stride[0]) / height if rolling else 1
+    patch = loads * (passes * ((1 if rolling else low.kernel[0]) * units + 1) + 4)
     interval = config.columns if raw else max(config.columns // config.ladders, writes)
     steps = exec_steps(words, low.groups, low.weight_format.bits, config)
 
     def per_spot(count: int) -> float:
         """Cycles of a pixel tile with `count` column tiles."""
-        fetched = 4 + 2 * count
+        fetched = 1 + 3 * loads + 2 * count
         # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
         load = patch + streamed * count + rows * writes * count / _positions(low) + fetched
         execute = count * (steps + 1)
@@ -123,28 +131,46 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, streamed: int
     return int(work + (filters if alone else max(filters // groups, filters - work)))
 
 
-def choose_tiling(low: Lowered) -> Tiling:
-    """The tiling with the lowest estimate; CompileError where not even single words fit."""
+def _whole(low: Lowered, *, rolling: bool) -> Tiling | None:
+    """The whole or rolling form with the lowest estimate; None where it does not fit the buffers."""
+    config, k_planes, groups, (kernel, kw) = low.config, low.weight_format.bits, low.groups, low.kernel
+    height = 1 if rolling else kernel
+    segments = [Segment(ky, height, 0, kw, 0, low.units) for ky in range(0, kernel, height)]
+    sizes = [low.words(segment) for segment in segments]
+    words, positions = sum(sizes), _positions(low)
+    # Kernel rows for the next tile go where no group has its patches.
+    stride = words + (low.stride[0] * sizes[0] if rolling else 0)
+    slot, tile_words = groups * stride, k_planes * words
+    if slot > config.row_depth or tile_words > config.column_depth:
+        return None
+    fit = config.row_depth // slot
+    slots = 2 * positions if fit >= 2 * positions else positions if fit >= positions else min(fit, 2)
+    tiles = output_column_tiles(low)
+    most = min(tiles, _MAX_TILES, config.ladder_depth // config.columns, max(1, config.column_depth // tile_words))
+    counts = {-(-tiles // -(-tiles // n)) for n in range(1, most + 1)}  # groups of about the same size
+    cycles, resident = min((_estimate(low, tiles, n, words, rolling=rolling), -n) for n in counts)
+    return Tiling(
+        segments=segments, words=sizes, lanes=low.lanes(segments), split=False, rolling=rolling, row_slots=slots,
+        slot_words=slot, stride=stride, resident=-resident, tile_words=tile_words, column_slots=0, column_tiles=tiles,
+        gaps=False, cycles=cycles,
+    )  # fmt: skip
+
+
+def choose_tiling(low: Lowered, *, rolling: bool) -> Tiling:
+    """The tiling with the lowest estimate; CompileError where not even single words fit.
+
+    `rolling` allows that form, whose programs and filters are longer.
+    """
     config = low.config
     k_planes, groups = low.weight_format.bits, low.groups
     tiles = output_column_tiles(low)
     most = min(tiles, _MAX_TILES, config.ladder_depth // config.columns)
-    positions = _positions(low)
-
-    whole = Segment(0, low.kernel[0], 0, low.kernel[1], 0, low.units)
-    words = low.words(whole)
-    if groups * words <= config.row_depth and k_planes * words <= config.column_depth:
-        slot = groups * words
-        fit = config.row_depth // slot
-        slots = 2 * positions if fit >= 2 * positions else positions if fit >= positions else min(fit, 2)
-        tile_words = k_planes * words
-        limit = min(most, max(1, config.column_depth // tile_words))
-        counts = {-(-tiles // -(-tiles // n)) for n in range(1, limit + 1)}  # groups of about the same size
-        cycles, resident = min((_estimate(low, tiles, n, words, 0), -n) for n in counts)
-        return Tiling(
-            segments=[whole], words=[words], lanes=low.lanes([whole]), split=False, row_slots=slots, slot_words=slot,
-            resident=-resident, tile_words=tile_words, column_slots=0, column_tiles=tiles, gaps=False, cycles=cycles,
-        )  # fmt: skip
+    whole = _whole(low, rolling=False)
+    if whole is not None:
+        overlap = low.layer.pool is None and low.stride[0] < low.kernel[0] and low.pooled_shape[0] > 1
+        form = _whole(low, rolling=True) if rolling and overlap else None
+        # Programs and filters are longer, and strips begin with a pause: a small gain is not worth it.
+        return form if form is not None and 20 * form.cycles < 19 * whole.cycles else whole
 
     gaps = config.planes > k_planes and groups > 1
     # Two slots each, so that loading overlaps with computing. The null operand takes a slot of its own.
@@ -174,7 +200,7 @@ def choose_tiling(low: Lowered) -> Tiling:
     resident = resident and -(-tiles // -(-tiles // resident))
     column_slots = 0 if resident else config.column_depth // largest
     streamed = 0 if resident else config.columns * groups * k_planes * total
-    cycles = _estimate(low, tiles, resident or most, total, streamed)
+    cycles = _estimate(low, tiles, resident or most, total, streamed=streamed)
     return Tiling(
         segments=segments, words=sizes, lanes=low.lanes(segments), split=True,
         row_slots=min(config.row_depth // largest, groups * len(segments) + gaps), slot_words=largest,

@@ -14,7 +14,7 @@ from ..golden.loadmap import LoadMap, load_key, load_map
 from ..golden.tensor import tile_address, writes_of_code
 from ..rtl.config import Config
 from .program import Program, trace
-from .schedule import Task
+from .schedule import Task, buffer_words
 
 __all__ = ["TokenError", "check_tokens", "place_tokens"]
 
@@ -29,21 +29,21 @@ def place_tokens(tasks: list[Task], config: Config) -> None:
     reader = {"row": np.full(config.row_depth, -1), "column": np.full(config.column_depth, -1)}
     loaded = read = -1  # the latest load that EXECs know to be over, and the other way round
     for index, task in enumerate(tasks):
-        spans = [("row", task.row), ("column", task.column)]
+        touched = [("row", task.row), ("column", task.column)]
         if task.op is Op.EXEC:
-            needed = max(int(writer[name][start : start + count].max()) for name, (start, count) in spans)
+            needed = max(int(writer[name][words].max()) for name, words in touched)
             if needed > loaded:
                 loaded = needed
                 task.fields["wait"] = tasks[needed].fields["signal"] = 1
-            for name, (start, count) in spans:
-                reader[name][start : start + count] = index
+            for name, words in touched:
+                reader[name][words] = index
         elif task.is_load:
-            needed = max(int(reader[name][start : start + count].max(initial=-1)) for name, (start, count) in spans)
+            needed = max(int(reader[name][words].max(initial=-1)) for name, words in touched)
             if needed > read:
                 read = needed
                 task.fields["wait"] = tasks[needed].fields["signal"] = 1
-            for name, (start, count) in spans:
-                writer[name][start : start + count] = index
+            for name, words in touched:
+                writer[name][words] = index
 
 
 class _Checker:
@@ -83,9 +83,6 @@ class _Checker:
         self.waits[name] += 1
         return signals[count]
 
-    def words(self, base: int, count: int, depth: int) -> np.ndarray:
-        return (base + np.arange(count)) % depth
-
     def load(self, at: int, i: Instruction, reg: list[int]) -> None:
         config = self.config
         if i.wait:
@@ -95,19 +92,23 @@ class _Checker:
             if key not in self.maps:
                 self.maps[key] = load_map(config, reg, i.rows, i.base)
             memory = self.maps[key].reads(reg[LoadReg.ACT]) * config.chunk // config.mem_width
-            words = self.words(i.base, -(-reg[LoadReg.PLANES] // config.planes) * reg[LoadReg.WORDS], config.row_depth)
+            groups, stride = -(-reg[LoadReg.PLANES] // config.planes), reg[LoadReg.WORDS] + reg[LoadReg.SKIP]
+            words = buffer_words(i.base, reg[LoadReg.WORDS], config.row_depth, groups, stride)
             self.overwrite(at, words, self.row_writer, self.row_reader)
         elif i.op is Op.LOADW:
             count = config.columns * reg[LoadReg.WWORDS] * config.lanes
             first = reg[LoadReg.WGT] * config.chunk
             memory = np.arange(first // config.mem_width, -(-(first + count) // config.mem_width))
             self.overwrite(
-                at, self.words(i.base, reg[LoadReg.WWORDS], config.column_depth), self.column_writer, self.column_reader
+                at,
+                buffer_words(i.base, reg[LoadReg.WWORDS], config.column_depth),
+                self.column_writer,
+                self.column_reader,
             )
         else:
             first, count = reg[LoadReg.WGT] * config.chunk, i.count * config.ladder_words * 32
             memory = np.arange(first // config.mem_width, -(-(first + count) // config.mem_width))
-            words = self.words(i.base, i.count, config.ladder_depth)
+            words = buffer_words(i.base, i.count, config.ladder_depth)
             reader = int(self.ladder_reader[words].max())
             self.need(at, reader <= self.load_knows_store, "it overwrites ladders that a STORE may still use")
             self.ladder_writer[words] = self.loads
@@ -128,13 +129,13 @@ class _Checker:
         if i.wait:
             self.exec_knows_load = max(self.exec_knows_load, self.wait(at, "filled", self.filled))
         words, groups, planes = reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES]
-        a_low = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * words
+        stride = reg[ExecReg.STRIDE]
+        a_low = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * stride
         w_low = i.wbase + reg[ExecReg.W_TOP] - (planes - 1) * words
-        for base, count, depth, writer, reader in (
-            (a_low, groups * words, config.row_depth, self.row_writer, self.row_reader),
-            (w_low, planes * words, config.column_depth, self.column_writer, self.column_reader),
+        for place, writer, reader in (
+            (buffer_words(a_low, words, config.row_depth, groups, stride), self.row_writer, self.row_reader),
+            (buffer_words(w_low, planes * words, config.column_depth), self.column_writer, self.column_reader),
         ):
-            place = self.words(base, count, depth)
             self.need(at, int(writer[place].min()) >= 0, "it reads buffer words that nothing has loaded")
             known = int(writer[place].max()) <= self.exec_knows_load
             self.need(at, known, "it reads buffer words that may not be loaded yet")
@@ -152,7 +153,7 @@ class _Checker:
         known = self.drained[self.stores]
         tile = i.tile * config.columns
         if not reg[StoreReg.RAW]:
-            words = self.words((reg[StoreReg.LADDER] & -config.columns) + tile, config.columns, config.ladder_depth)
+            words = buffer_words((reg[StoreReg.LADDER] & -config.columns) + tile, config.columns, config.ladder_depth)
             ready = int(self.ladder_writer[words].max()) <= known and int(self.ladder_writer[words].min()) >= 0
             self.need(at, ready, "its ladders may not be loaded yet")
             self.ladder_reader[words] = self.stores

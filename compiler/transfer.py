@@ -78,6 +78,7 @@ def layer_report(program: Program) -> list[dict[str, Any]]:
                 "zero_padding": layer.zero_padding,
                 "patches": layer.patches,
                 "split": layer.split,
+                "rolling": layer.rolling,
                 "tiles": layer.tiles,
                 "bmacs": layer.bmacs,
                 "memory_words": layer.memory_words,

@@ -109,9 +109,11 @@ class LoadReg(IntEnum):
     """Chunk address of the one pixel that serves as validity plane (ones at real channels)."""
     WORDS = 16
     """Lane words per plane of a patch."""
-    WGT = 17
+    SKIP = 17
+    """Row buffer words left as they are between the patches of two groups of planes."""
+    WGT = 18
     """Chunk address of the next weights or ladder parameters; LOADW and LOADP advance it."""
-    WWORDS = 18
+    WWORDS = 19
     """Lane words per column for one LOADW."""
 
 
@@ -120,15 +122,17 @@ class ExecReg(IntEnum):
 
     WORDS = 0
     """Lane words per plane."""
-    GROUPS = 1
+    STRIDE = 1
+    """Row buffer words from one group of activation planes to the next."""
+    GROUPS = 2
     """Groups of `Config.planes` activation planes."""
-    PLANES = 2
+    PLANES = 3
     """Weight planes."""
-    SUM_CODE = 3
+    SUM_CODE = 4
     """Weight code of the activation-sum column, the same in every lane."""
-    A_TOP = 4
-    """(GROUPS - 1) * WORDS: from `abase` to the first word of the highest group."""
-    W_TOP = 5
+    A_TOP = 5
+    """(GROUPS - 1) * STRIDE: from `abase` to the first word of the highest group."""
+    W_TOP = 6
     """(PLANES - 1) * WORDS: from `wbase` to the first word of the highest weight plane."""
 
 

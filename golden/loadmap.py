@@ -101,7 +101,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
     lane_bytes = config.lanes // 8
     per_word = lane_bytes // unit_bytes
     units, kw, kh, step = reg[LoadReg.UNITS], reg[LoadReg.KW], reg[LoadReg.KH], reg[LoadReg.STEP]
-    planes, words, valid = reg[LoadReg.PLANES], reg[LoadReg.WORDS], reg[LoadReg.VALID]
+    planes, stride, valid = reg[LoadReg.PLANES], reg[LoadReg.WORDS] + reg[LoadReg.SKIP], reg[LoadReg.VALID]
     pixels = kw + (rows - 1) * step
 
     # Axes: plane, kernel row, input column px, unit.
@@ -133,7 +133,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
     source = np.pad(source.reshape(rows, planes + missing, count), ((0, 0), (0, 0), (0, fill)), constant_values=zero)
     index = np.arange(count + fill)
     group, sub = np.divmod(np.arange(planes + missing), w)
-    depth = (base + group[:, None] * words + index // per_word) % config.row_depth
+    depth = (base + group[:, None] * stride + index // per_word) % config.row_depth
     target = (depth * w + sub[:, None]) * lane_bytes + index % per_word * unit_bytes
     row_bytes = config.row_depth * w * lane_bytes
     target = np.arange(rows)[:, None, None] * row_bytes + target

@@ -250,12 +250,12 @@ class Machine:
         self._tile_ladders.clear()
         reg[LoadReg.WGT] = (reg[LoadReg.WGT] + i.count * size * 8 // config.chunk) & _ADDRESS_MASK
 
-    def _activations(self, start: int, words: int, groups: int) -> np.ndarray:
+    def _activations(self, start: int, words: int, stride: int, groups: int) -> np.ndarray:
         """Odd integers float64 [images * rows, words * lanes] of the patches whose lowest group is at `start`."""
-        codes = self._a_codes.get(key := (start, words, groups))
+        codes = self._a_codes.get(key := (start, words, stride, groups))
         if codes is None:
             config = self.config
-            address = (start + np.arange(groups * words)) % config.row_depth
+            address = (start + np.add.outer(np.arange(groups) * stride, np.arange(words)).ravel()) % config.row_depth
             bits = np.unpackbits(self._rows[:, :, address], axis=-1, bitorder="little")
             bits = bits.reshape(self.images * config.rows, groups, words, config.planes, config.lanes)
             weight = 2.0 ** np.arange(groups * config.planes).reshape(groups, config.planes)
@@ -281,12 +281,13 @@ class Machine:
     def _exec(self, i: Instruction) -> None:
         reg, config = self._reg[Engine.EXEC], self.config
         words, groups, planes = reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES]
-        lowest_a = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * words
+        stride = reg[ExecReg.STRIDE]
+        lowest_a = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * stride
         lowest_w = i.wbase + reg[ExecReg.W_TOP] - (planes - 1) * words
 
         def total(groups: int, planes: int) -> np.ndarray:
             """Sum of 2^(i+j) * popcount over the lowest groups and planes: S = (D + N*A*B) / 2."""
-            a = self._activations(lowest_a, words, groups)
+            a = self._activations(lowest_a, words, stride, groups)
             w = self._weights(lowest_w, words, planes, reg[ExecReg.SUM_CODE])
             product = (a @ w).reshape(self._result.shape)  # integers below 2^53: exact
             levels = ((1 << groups * config.planes) - 1) * ((1 << planes) - 1)

@@ -28,7 +28,8 @@ class Execute(wiring.Component):
     The words of a run may come in any order, so the walk turns round instead of going back to a start: a turn up
     through the words, then one down, as runs go up and down through their pairs (`rtl/turns.py`). Then every step adds
     something to the addresses, and no start is kept: within a turn 1 for twins, else `pump`, up or down (of two words
-    of a pair the address is the lower one); behind it `words` times the step in group (a) and in weight plane (w).
+    of a pair the address is the lower one); behind it STRIDE times the step in group (a) and WORDS times that in weight
+    plane (w).
 
     `drain` and `open` exclude each other. Cycles do not depend on the order.
 
@@ -76,6 +77,7 @@ class Execute(wiring.Component):
         words_width = min(max(a_width, w_width), min(config.row_depth, config.column_depth).bit_length())
 
         words = Signal(words_width, reset_less=True)
+        stride = Signal(a_width, reset_less=True)
         top_group = Signal(range(max(2, GROUPS // planes)), reset_less=True)
         top_plane = Signal(range(PLANES), reset_less=True)
         sum_code = Signal(PLANES, reset_less=True)
@@ -102,6 +104,7 @@ class Execute(wiring.Component):
         with m.If(set_), m.Switch(field.reg):
             for register, target, value in (
                 (ExecReg.WORDS, words, field.value),
+                (ExecReg.STRIDE, stride, field.value),
                 (ExecReg.GROUPS, top_group, field.value - 1),
                 (ExecReg.PLANES, top_plane, field.value - 1),
                 (ExecReg.SUM_CODE, sum_code, field.value),
@@ -155,17 +158,17 @@ class Execute(wiring.Component):
         # --- addresses ---------------------------------------------------------------------------------
         a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
         two_on = same_turn & ~turns.twins if config.pump > 1 else Const(0)
-        for address, top, base, step, sizes, name in (
-            (a, a_top, exec_.abase, turns.group_step, turns.group_sizes, "a"),
-            (w, w_top, exec_.wbase, turns.plane_step, turns.plane_sizes, "w"),
+        for address, top, base, apart, step, sizes, name in (
+            (a, a_top, exec_.abase, stride, turns.group_step, turns.group_sizes, "a"),
+            (w, w_top, exec_.wbase, words, turns.plane_step, turns.plane_sizes, "w"),
         ):
             begin = sum_unless(m, platform, running, top, base, name=f"{name}_begin")
             by, down, addend = Signal.like(address, name=f"{name}_by"), Signal(), Signal.like(address)
             for has_size, size in zip(step, sizes, strict=False):
-                multiple = words * size
+                multiple = apart * size
                 if size & (size - 1):
                     multiple = Signal.like(address, name=f"{name}_{size}", reset_less=True)
-                    m.d.sync += multiple.eq(words * size)
+                    m.d.sync += multiple.eq(apart * size)
                 with m.If(has_size):
                     m.d.comb += by.eq(multiple)
             m.d.comb += [
@@ -178,9 +181,12 @@ class Execute(wiring.Component):
 
         # The next word of the pair, or the same one of the other twin: a group further, and a plane the other way.
         if config.pump > 1:
-            for address, second, minus, name in ((a, self.second.a, ~turns.up, "a"), (w, self.second.w, turns.up, "w")):
+            for address, second, apart, minus, name in (
+                (a, self.second.a, stride, ~turns.up, "a"),
+                (w, self.second.w, words, turns.up, "w"),
+            ):
                 n = len(address)
-                beside = Mux(turns.twins, Cat(words, Const(0, n))[:n] ^ minus.replicate(n), 0)
+                beside = Mux(turns.twins, Cat(apart, Const(0, n))[:n] ^ minus.replicate(n), 0)
                 carry = ~turns.twins | minus
                 m.d.comb += second.eq(add_or_load(m, platform, address, beside, carry, Const(1), name=f"{name}_second"))
 

@@ -105,7 +105,7 @@ class Loader(wiring.Component):
             LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
             LoadReg.IY: pixels + 1, LoadReg.IX: pixels + 1,
             LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address,
-            LoadReg.WORDS: range(config.row_depth),
+            LoadReg.WORDS: range(config.row_depth), LoadReg.SKIP: range(config.row_depth),
             LoadReg.WGT: address, LoadReg.WWORDS: range(config.column_depth),
         }  # fmt: skip
         if planes == 1:
@@ -393,6 +393,7 @@ class Loader(wiring.Component):
             placer.base.eq(with_word(base, "base")),
             placer.unit_mask.eq(unit_mask),
             placer.words.eq(reg[LoadReg.WORDS]),
+            placer.skip.eq(reg[LoadReg.SKIP]),
         ]
         for name in ("column_enable", "column_address", "ladder_enable", "ladder_address", "filled"):
             m.d.comb += getattr(self, name).eq(getattr(placer, name))

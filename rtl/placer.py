@@ -53,9 +53,9 @@ class Placer(wiring.Component):
         (asserted in simulation).
     base : In
         Buffer address of the load, with its first step coming.
-    unit_mask, words : In
+    unit_mask, words, skip : In
         LOADA: chunks per unit - 1; minus the lane words of a plane (the way back behind the validity plane, which the
-        other planes of its group join).
+        other planes of its group join); words to leave out behind a group.
     row : Out(BufferWrite) per row
     column_enable : Out(columns), column_address : Out
     ladder_enable : Out(ladder_words), ladder_address : Out
@@ -72,6 +72,7 @@ class Placer(wiring.Component):
                 "base": In(range(max(config.row_depth, config.column_depth, config.ladder_depth))),
                 "unit_mask": In(max(1, exact_log2(config.chunks_per_lanes))),
                 "words": In(range(config.row_depth)),
+                "skip": In(range(config.row_depth)),
                 "row": Out(BufferWrite(config)).array(config.rows),
                 "column_enable": Out(config.columns),
                 "column_address": Out(range(config.column_depth)),
@@ -94,17 +95,18 @@ class Placer(wiring.Component):
             m.d.sync += Assert(~late, "loader: a load starts before the last word of the one before has come")
 
         # --- row buffers ---------------------------------------------------------------------------
-        back = writing.act & writing.end & ~writing.other_planes if planes > 1 else 0
+        back = ~writing.other_planes if planes > 1 else 0
+        group_end = writing.act & writing.end
         written = [writing.first_plane, *[writing.other_planes] * (planes - 1)] if planes > 1 else [1]
         jump = Signal(exact_log2(config.row_depth))
-        m.d.comb += jump.eq(Mux(coming.first, self.base, 0) | Mux(back, self.words, 0))
+        m.d.comb += jump.eq(Mux(coming.first, self.base, 0) | Mux(group_end, Mux(back, self.words, self.skip), 0))
         for r, port in enumerate(self.row):
             place = Signal(lane_shift + len(jump), name=f"place{r}", reset_less=True)
             taken = writing.taken[r]
             summand = Cat(unit_mask & taken.replicate(lane_shift), jump)
             with m.If(self.first):
                 m.d.sync += place.eq(0)
-            with m.Elif(coming.first | back | taken):
+            with m.Elif(coming.first | group_end | taken):
                 m.d.sync += place.eq((Cat(1, place) + Cat(taken, summand))[1:])
             here = Cat(((p ^ place) & ~unit_mask)[:lane_shift] == 0 for p in range(per_lanes))
             m.d.comb += [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from running import conv, network, run_and_compare
 
+from dipole.compiler import mapping, tiling
 from dipole.compiler.ladder import LadderError
 from dipole.compiler.layout import CompileError
 from dipole.compiler.mapping import compile_network
@@ -88,6 +89,58 @@ def test_split_equals_whole(planes, act_bits, weight_bits):
     whole = run_and_compare(net, dataclasses.replace(small, row_depth=1024, column_depth=1024))
     assert program.layers[0].split
     assert [layer.split for layer in whole.layers] == [False, False]
+
+
+@pytest.fixture
+def prefer_rolling(monkeypatch):
+    """The rolling form wherever it is possible, however small the layer."""
+    estimate = tiling._estimate
+
+    def cheaper(*args, rolling=False, **fields):
+        return 0 if rolling else estimate(*args, **fields)
+
+    monkeypatch.setattr(tiling, "_estimate", cheaper)
+
+
+@pytest.mark.parametrize("planes", [1, 2, 4, 8])
+@pytest.mark.parametrize("act", [Format.odd(2), Format.unsigned(3), Format.signed(4)], ids=str)
+@pytest.mark.parametrize("kernel,stride", [((3, 3), (1, 1)), ((3, 2), (2, 1)), ((5, 1), (1, 2)), ((4, 3), (3, 3))])
+@pytest.mark.usefixtures("prefer_rolling")
+def test_rolling(planes, act, kernel, stride):
+    """Strips that end within the row buffers and such that go round in them; padding, steps, one and several tiles."""
+    rng = np.random.default_rng(kernel[0])
+    padding = (2, 1, 1, 2)
+    layers = [conv(rng, 6, 3, (1, 1), act=act, codes=act),
+              conv(rng, 9, 6, kernel, act=act, stride=stride, padding=padding, codes=act),
+              conv(rng, 5, 9, (2, 2), act=act)]  # fmt: skip
+    net = network(layers, 16, 7)
+    config = dataclasses.replace(TINY, rows=3, planes=planes, mem_width=64, mem_depth=32768)
+    for depth in (64, 256):
+        program = run_and_compare(net, dataclasses.replace(config, row_depth=depth))
+        assert [layer.rolling for layer in program.layers] == [False, True, True]
+
+
+def test_rolling_is_chosen_where_loading_binds():
+    """Eight rows and one column tile: most cycles go to patches, two thirds of which rolling does not bring again."""
+    rng = np.random.default_rng(0)
+    net = network([conv(rng, 16, 16, padding=(1, 1, 1, 1), codes=Format.unsigned(3))], 32, 16)
+    config = dataclasses.replace(TINY, rows=8, columns=16, lanes=64, ladders=4, mem_width=64, mem_depth=8192)
+    program = run_and_compare(net, config)
+    cycles = simulate_cycles(np.frombuffer(program.image, "<u4"), program.entry, config).cycles
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapping, "choose_tiling", lambda low, rolling: tiling.choose_tiling(low, rolling=False))
+        plain = run_and_compare(net, config)
+    assert [program.layers[0].rolling, plain.layers[0].rolling] == [True, False]
+    assert cycles < 0.7 * simulate_cycles(np.frombuffer(plain.image, "<u4"), plain.entry, config).cycles
+
+
+def test_memory_too_small_for_rolling():
+    """Its programs are longer, as loops go over whole strips: where memory is too small, the plain form runs."""
+    rng = np.random.default_rng(0)
+    net = network([conv(rng, 16, 16, padding=(1, 1, 1, 1), codes=Format.unsigned(3))], 28, 16)
+    config = dataclasses.replace(TINY, rows=8, columns=16, lanes=64, ladders=4, mem_width=64)
+    for depth, rolling in ((2048, True), (1024, False)):
+        assert run_and_compare(net, dataclasses.replace(config, mem_depth=depth)).layers[0].rolling == rolling
 
 
 def test_split_inside_a_pixel():

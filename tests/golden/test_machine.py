@@ -67,12 +67,12 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
                             if reg[LoadReg.VALID] and m == 0:
                                 address = reg[LoadReg.VALID_ADDR] + u * w * chunks
                             value = memory_bits[address % (1 << 21) * config.chunk :][:unit]
-                        place = base + m // config.planes * reg[LoadReg.WORDS] + i // per_word
+                        place = base + m // config.planes * (reg[LoadReg.WORDS] + reg[LoadReg.SKIP]) + i // per_word
                         lane = i % per_word * unit
                         buffers[r, place, m % config.planes, lane : lane + unit] = value
                         i += 1
             while i % per_word:
-                place = base + m // config.planes * reg[LoadReg.WORDS] + i // per_word
+                place = base + m // config.planes * (reg[LoadReg.WORDS] + reg[LoadReg.SKIP]) + i // per_word
                 buffers[r, place, m % config.planes, i % per_word * unit :][:unit] = 0
                 i += 1
 
@@ -88,7 +88,8 @@ def test_loada(config, seed):
     valid = int(rng.integers(2))
     row_stride = width * units * w << log2
     words = -(-kh * kw * units * (1 << log2) // config.chunks_per_lanes)
-    planes = int(rng.integers(1 + valid, 1 + min(9, config.row_depth // words * w)))
+    skip = int(rng.integers(4)) if words + 3 <= config.row_depth // 2 else 0
+    planes = int(rng.integers(1 + valid, 1 + min(9, config.row_depth // (words + skip) * w)))
     iy, ix = int(rng.integers(-2, h + 1)), int(rng.integers(-3, width + 1))
     start = 64 * config.chunks_per_word + iy * row_stride + (ix * units * w << log2)
     reg = {
@@ -97,10 +98,10 @@ def test_loada(config, seed):
         LoadReg.UNIT_LOG2: log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: int(rng.integers(1, 5)),
         LoadReg.H: h, LoadReg.W: width, LoadReg.IY: iy, LoadReg.IX: ix, LoadReg.PLANES: planes,
         LoadReg.PAD: int(rng.integers(1 << 9)), LoadReg.VALID: valid,
-        LoadReg.VALID_ADDR: 32 * config.chunks_per_word, LoadReg.WORDS: words,
+        LoadReg.VALID_ADDR: 32 * config.chunks_per_word, LoadReg.WORDS: words, LoadReg.SKIP: skip,
     }  # fmt: skip
     rows = int(rng.integers(1, config.rows + 1))
-    base = int(rng.integers(config.row_depth - -(-planes // config.planes) * words + 1))
+    base = int(rng.integers(config.row_depth - -(-planes // config.planes) * (words + skip) + 1))
     m = machine(config, [*sets(Engine.LOAD, reg), word(Op.LOADA, rows=rows, base=base)], rng)
     before = bits(m._rows[0]).copy()
     assert m.run(ENTRY) is Status.OK
@@ -109,7 +110,7 @@ def test_loada(config, seed):
     assert np.array_equal(bits(m._rows[0]), before)
 
 
-def slow_tile(config, a, w, abase, wbase, words, groups, planes, sum_code):
+def slow_tile(config, a, w, abase, wbase, words, stride, groups, planes, sum_code):
     """S [rows, columns + 1] of one whole tile by counting bits, from buffer bits."""
     out = np.zeros((config.rows, config.columns + 1), object)
     for r in range(config.rows):
@@ -117,7 +118,7 @@ def slow_tile(config, a, w, abase, wbase, words, groups, planes, sum_code):
             for i in range(config.planes):
                 for j in range(planes):
                     for t in range(words):
-                        act = a[r, abase + g * words + t, i]
+                        act = a[r, abase + g * stride + t, i]
                         for c in range(config.columns):
                             match = int((act == w[c, wbase + j * words + t]).sum())
                             out[r, c] += match << (config.planes * g + i + j)
@@ -132,22 +133,23 @@ def random_buffers(m, rng):
     return bits(m._rows[0]), bits(m._columns)
 
 
-def exec_registers(words, groups, planes, sum_code):
+def exec_registers(words, stride, groups, planes, sum_code):
     return sets(Engine.EXEC, {
-        ExecReg.WORDS: words, ExecReg.GROUPS: groups, ExecReg.PLANES: planes, ExecReg.SUM_CODE: sum_code,
-        ExecReg.A_TOP: (groups - 1) * words, ExecReg.W_TOP: (planes - 1) * words,
+        ExecReg.WORDS: words, ExecReg.STRIDE: stride, ExecReg.GROUPS: groups, ExecReg.PLANES: planes,
+        ExecReg.SUM_CODE: sum_code, ExecReg.A_TOP: (groups - 1) * stride, ExecReg.W_TOP: (planes - 1) * words,
     })  # fmt: skip
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 @pytest.mark.parametrize("groups,planes", [(1, 1), (2, 3), (3, 1)])
-def test_exec(config, groups, planes):
+@pytest.mark.parametrize("stride", [4, 7])
+def test_exec(config, groups, planes, stride):
     """One EXEC, and the same tile by one EXEC per plane pair and half (cont, open)."""
     rng = np.random.default_rng(groups)
     words, sum_code = 4, int(rng.integers(1 << planes))
     raw = {StoreReg.DST: 256 * 32 // config.granule, StoreReg.PIXEL_STRIDE: config.columns * 32 // config.granule,
            StoreReg.RAW: 1}  # fmt: skip
-    program = [*exec_registers(words, groups, planes, sum_code), *sets(Engine.STORE, raw)]
+    program = [*exec_registers(words, stride, groups, planes, sum_code), *sets(Engine.STORE, raw)]
     program += [word(Op.EXEC, first=True, drain=True, abase=1, wbase=2), word(Op.STORE, rows=config.rows)]
     pieces = []
     for e in range(config.planes * (groups - 1) + planes - 1, -1, -1):
@@ -156,10 +158,10 @@ def test_exec(config, groups, planes):
             pytest.skip("an exponent without a pair needs a null operand")
         parts = [(g, j, half) for g, j in pairs for half in (0, 2)]
         for n, (g, j, half) in enumerate(parts):
-            pieces += exec_registers(2, 1, 1, sum_code >> j & 1)
+            pieces += exec_registers(2, 2, 1, 1, sum_code >> j & 1)
             pieces.append(
                 word(Op.EXEC, first=not any(w >> 28 == Op.EXEC for w in pieces), cont=n > 0, open=n < len(parts) - 1,
-                     drain=e == 0 and n == len(parts) - 1, abase=1 + g * words + half, wbase=2 + j * words + half)
+                     drain=e == 0 and n == len(parts) - 1, abase=1 + g * stride + half, wbase=2 + j * words + half)
             )  # fmt: skip
     m = machine(config, [], rng)
     for code in (program, [*program[:-2], *pieces, program[-1]]):
@@ -173,7 +175,7 @@ def test_exec(config, groups, planes):
         m._w_codes.clear()
         m.drained.clear()
         assert m.run(ENTRY) is Status.OK
-        expected = slow_tile(config, a, w, 1, 2, words, groups, planes, sum_code) % (1 << config.acc_width)
+        expected = slow_tile(config, a, w, 1, 2, words, stride, groups, planes, sum_code) % (1 << config.acc_width)
         assert np.array_equal(m.drained[-1], expected.astype(np.int64))
         place = 256 * 32 // 8
         stored = m.memory[place : place + 4 * config.rows * config.columns].view("<u4")
@@ -201,7 +203,7 @@ def test_store(config, pool, shift):
     }  # fmt: skip
     steps = [(Pool.FIRST, 0, 0), (Pool.NEXT, 1, 31), (Pool.LAST, 0, config.rows - 1)] if pool else [(Pool.NONE, 0, 0)]
     program = [*sets(Engine.LOAD, {LoadReg.WGT: 160 * 32 // config.chunk}), word(Op.LOADP, base=0, count=count)]
-    program += [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 1)]
+    program += [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 1, 1)]
     for n, (kind, low, high) in enumerate(steps):
         program.append(word(Op.EXEC, first=True, drain=True, abase=n, wbase=n))
         program.append(word(Op.STORE, rows=config.rows, pool=kind, tile=tile, low=low, high=high))
@@ -213,7 +215,7 @@ def test_store(config, pool, shift):
     assert m.run(ENTRY) is Status.OK
     best = np.zeros((config.rows, config.columns), int)
     for n, (kind, low, high) in enumerate(steps):
-        s = slow_tile(config, a, w, n, n, 1, 1, 1, 1)
+        s = slow_tile(config, a, w, n, n, 1, 1, 1, 1, 1)
         for r in range(config.rows):
             for c in range(config.columns):
                 channel = (ladder + tile * config.columns + c) % config.ladder_depth
@@ -311,7 +313,7 @@ def test_store_out_of_range(raw, over):
     last = granules - (config.columns * 32 // config.granule if raw else 1)
     dst = last + over * (config.granules_per_word if raw else 1)
     registers = {StoreReg.DST: dst, StoreReg.BITS: 1, StoreReg.RAW: raw}
-    program = [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 0), word(Op.EXEC, first=True, drain=True)]
+    program = [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 1, 0), word(Op.EXEC, first=True, drain=True)]
     m = machine(config, [*program, word(Op.STORE)], np.random.default_rng(0))
     assert m.run(ENTRY) is (Status.ADDRESS if over else Status.OK)
 
@@ -337,7 +339,7 @@ def test_images_together(config):
     program += [word(Op.LOADA, rows=config.rows), word(Op.LOADW), word(Op.LOADP, count=config.columns)]
     dst = 700 * config.granules_per_word
     store = {StoreReg.DST: dst, StoreReg.PIXEL_STRIDE: 8, StoreReg.GROUP_STRIDE: 128, StoreReg.BITS: 2}
-    program += [*exec_registers(2, groups, 2, 2), *sets(Engine.STORE, store)]
+    program += [*exec_registers(2, 2, groups, 2, 2), *sets(Engine.STORE, store)]
     for kind in (Pool.FIRST, Pool.LAST, Pool.NONE):
         tile = word(Op.EXEC, first=True, drain=True)
         program += [tile, word(Op.STORE, rows=config.rows, pool=kind)]

@@ -38,7 +38,8 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             planes, weight_planes = integer(1, 9), integer(1, 8)
             words = -(-kh * kw * units * (1 << unit_log2) // per_lanes)
             groups = -(-planes // config.planes)
-            fits = words * groups * 2 <= config.row_depth and words * weight_planes * 2 <= config.column_depth
+            skip = integer(0, 3)
+            fits = (words + skip) * groups * 2 <= config.row_depth and words * weight_planes * 2 <= config.column_depth
             if fits and words * groups * weight_planes < 700:
                 break
         step, valid = integer(1, 3), integer(0, 1)
@@ -49,14 +50,15 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             LoadReg.GROUP_STEP: (row_stride * (h - kh + 1) + unit * integer(0, 3)) & ((1 << 21) - 1),
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: step,
             LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes, LoadReg.PAD: integer(0, 511), LoadReg.VALID: valid,
-            LoadReg.VALID_ADDR: unit * integer(0, 50), LoadReg.WORDS: words, LoadReg.WWORDS: words * weight_planes,
-            LoadReg.WGT: 32 // config.chunk * integer(0, 20),
+            LoadReg.VALID_ADDR: unit * integer(0, 50), LoadReg.WORDS: words, LoadReg.SKIP: skip,
+            LoadReg.WWORDS: words * weight_planes, LoadReg.WGT: 32 // config.chunk * integer(0, 20),
         }.items():  # fmt: skip
             set_(Engine.LOAD, reg, value)
         sum_code = integer(0, (1 << weight_planes) - 1)
         for reg, value in {
-            ExecReg.WORDS: words, ExecReg.GROUPS: groups, ExecReg.PLANES: weight_planes, ExecReg.SUM_CODE: sum_code,
-            ExecReg.A_TOP: words * (groups - 1), ExecReg.W_TOP: words * (weight_planes - 1),
+            ExecReg.WORDS: words, ExecReg.STRIDE: words + skip, ExecReg.GROUPS: groups, ExecReg.PLANES: weight_planes,
+            ExecReg.SUM_CODE: sum_code, ExecReg.A_TOP: (words + skip) * (groups - 1),
+            ExecReg.W_TOP: words * (weight_planes - 1),
         }.items():  # fmt: skip
             set_(Engine.EXEC, reg, value)
         raw = integer(0, 3) == 0

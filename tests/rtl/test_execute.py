@@ -80,12 +80,12 @@ def simulate(config: Config, program: list[Instruction], rng: np.random.Generato
     return trace
 
 
-def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, int, list[Instruction]]]) -> None:
-    """Every EXEC of `layers` (words, groups, weight planes, sum code, EXECs) in the trace of all of them."""
+def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, int, int, list[Instruction]]]) -> None:
+    """Every EXEC of `layers` (words, stride, groups, weight planes, sum code, EXECs) in the trace of all of them."""
     starts = [t for t, cycle in enumerate(trace) if cycle["exec"]]
     spans = iter(pairwise([*starts, len(trace) - 1]))
     fresh = False
-    for words, groups, planes, sum_code, execs in layers:
+    for words, stride, groups, planes, sum_code, execs in layers:
         for instruction in execs:
             begin, end = next(spans)
             assert trace[begin]["exec"] is instruction
@@ -103,7 +103,7 @@ def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, i
                 first, last = exponent == config.planes * (groups - 1) + planes - 1, exponent == 0
                 plane_of = [exponent - config.planes * g for g in range(groups)]
                 expected = Counter(
-                    ((instruction.abase + g * words + t) % config.row_depth,
+                    ((instruction.abase + g * stride + t) % config.row_depth,
                      (instruction.wbase + j * words + t) % config.column_depth, sum_code >> j & 1)
                     for g, j in enumerate(plane_of) if 0 <= j < planes for t in range(words)
                 )  # fmt: skip
@@ -123,10 +123,10 @@ def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, i
             assert next(at, None) is None
 
 
-def registers(words: int, groups: int, planes: int, sum_code: int) -> list[Instruction]:
+def registers(words: int, stride: int, groups: int, planes: int, sum_code: int) -> list[Instruction]:
     values = {
-        ExecReg.WORDS: words, ExecReg.GROUPS: groups, ExecReg.PLANES: planes, ExecReg.SUM_CODE: sum_code,
-        ExecReg.A_TOP: words * (groups - 1), ExecReg.W_TOP: words * (planes - 1),
+        ExecReg.WORDS: words, ExecReg.STRIDE: stride, ExecReg.GROUPS: groups, ExecReg.PLANES: planes,
+        ExecReg.SUM_CODE: sum_code, ExecReg.A_TOP: stride * (groups - 1), ExecReg.W_TOP: words * (planes - 1),
     }  # fmt: skip
     return [Instruction(op=Op.SET, engine=Engine.EXEC, reg=reg, value=value) for reg, value in values.items()]
 
@@ -143,7 +143,7 @@ def layer(config: Config, rng: np.random.Generator, words: int, groups: int, pla
                         abase=int(rng.integers(config.row_depth)))
         )  # fmt: skip
         tiles -= not open_
-    return words, groups, planes, int(rng.integers(256)), execs
+    return words, words + int(rng.integers(4)), groups, planes, int(rng.integers(256)), execs
 
 
 def run(config: Config, layers: list, rng: np.random.Generator, gaps: float) -> None:

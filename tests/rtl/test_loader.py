@@ -49,7 +49,8 @@ def random_loads(config: Config, rng: np.random.Generator, layers: int) -> list[
                 integer(1, 9 if most > 1 else 2),
             )
             words = -(-kh * kw * units * (1 << unit_log2) // config.chunks_per_lanes)
-            if words * -(-planes // config.planes) * 2 <= config.row_depth:
+            skip = integer(0, 3)
+            if (words + skip) * -(-planes // config.planes) * 2 <= config.row_depth:
                 break
         h, w = integer(1, 9), integer(1, 9)
         row_stride = w * units * unit
@@ -58,8 +59,9 @@ def random_loads(config: Config, rng: np.random.Generator, layers: int) -> list[
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh,
             LoadReg.STEP: integer(1, 3), LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes,
             LoadReg.PAD: integer(0, 511), LoadReg.VALID: integer(0, 1), LoadReg.VALID_ADDR: unit * integer(0, 50),
-            LoadReg.WORDS: words, LoadReg.WWORDS: integer(1, most), LoadReg.ACT: unit * integer(0, 60),
-            LoadReg.IY: integer(-3, h), LoadReg.IX: integer(-3, w), LoadReg.WGT: config.chunks_per_word * integer(0, 9),
+            LoadReg.WORDS: words, LoadReg.SKIP: skip, LoadReg.WWORDS: integer(1, most),
+            LoadReg.ACT: unit * integer(0, 60), LoadReg.IY: integer(-3, h), LoadReg.IX: integer(-3, w),
+            LoadReg.WGT: config.chunks_per_word * integer(0, 9),
         }.items():  # fmt: skip
             set_(reg, value)
         for k in range(integer(2, 6)):

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dipole.compiler import tiling
 from dipole.compiler.mapping import compile_network
+from dipole.compiler.program import Program
 from dipole.compiler.random_networks import Limits, random_codes, random_network
 from dipole.compiler.transfer import pack_input, unpack_layer
 from dipole.golden.errors import DipoleError
@@ -49,9 +51,10 @@ def test_shared_networks_on_more_configurations(name: str, config: str) -> None:
     assert _verify(name, config, 20).equal
 
 
-def _random_layers(config_name: str, seeds: range, limits: Limits) -> None:
+def _random_layers(config_name: str, seeds: range, limits: Limits) -> list[Program]:
+    """The programs of random networks, which gave the same results at every stage."""
     config = PRESETS[config_name]
-    runs = 0
+    programs: list[Program] = []
     with open_simulator(config, engine="verilator") as simulator:
         for seed in seeds:
             rng = np.random.default_rng(seed)
@@ -81,13 +84,25 @@ def _random_layers(config_name: str, seeds: range, limits: Limits) -> None:
             np.testing.assert_array_equal(result.drained_cycles, timing.drains, f"seed {seed}")
             assert (result.error, result.cycles) == (0, timing.cycles), f"seed {seed}"
             assert bytes(simulator.memory) == bytes(machine.memory), f"seed {seed}"
-            runs += 1
-    assert 2 * runs >= len(seeds), f"only {runs} of {len(seeds)} networks were accepted"
+            programs.append(program)
+    assert 2 * len(programs) >= len(seeds), f"only {len(programs)} of {len(seeds)} networks were accepted"
+    return programs
 
 
 @pytest.mark.parametrize("config", ["test_tiny", "test_wide"])
 def test_random_layers(config: str) -> None:
     _random_layers(config, range(16), Limits(layers=2, size=6, channels=40))
+
+
+@pytest.mark.parametrize("config", ["test_tiny", "test_wide"])
+def test_random_layers_rolling(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernel rows loaded once each, wherever that is possible."""
+    estimate = tiling._estimate
+    monkeypatch.setattr(
+        tiling, "_estimate", lambda *args, rolling=False, **fields: 0 if rolling else estimate(*args, **fields)
+    )
+    programs = _random_layers(config, range(100, 150), Limits(layers=3, size=12, channels=20))
+    assert sum(layer.rolling for program in programs for layer in program.layers) >= 10
 
 
 @pytest.mark.parametrize(
