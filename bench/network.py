@@ -152,7 +152,8 @@ def _needs(program: Program) -> list[dict[str, int]]:
             writes = writes_of_code(config, store[StoreReg.BITS], store[StoreReg.SHIFT]) if emits else 0
             writes = config.columns if raw else writes
             needs["store"] += 1 + i.rows * max(config.columns if raw else config.columns // config.ladders, writes)
-            needs["memory port"] += i.rows * writes
+            if config.mem_ports == 1:
+                needs["memory port"] += i.rows * writes
         elif i.op is Op.DONE:
             fetched = fetches[len(at_done)]
             at_done.append(

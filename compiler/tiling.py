@@ -114,8 +114,10 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, *, rolling: b
     def per_spot(count: int) -> float:
         """Cycles of a pixel tile with `count` column tiles."""
         fetched = 1 + 3 * loads + 2 * count
-        # Main memory has one port: a step of the loader waits for the writes of the store engine and for fetch.
-        load = patch + streamed * count + rows * writes * count / _positions(low) + fetched
+        # A step of the loader waits for fetch and, where main memory has one port, for writes of the store engine.
+        load = patch + streamed * count + fetched
+        if config.mem_ports == 1:
+            load += rows * writes * count / _positions(low)
         execute = count * (steps + 1)
         store = count * (max(rows * interval, 10) + 1)
         longest, *others = sorted((load, execute, store, _FETCH * fetched), reverse=True)

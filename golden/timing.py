@@ -69,6 +69,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
     filled_lag = lag + config.write_lag
     per_word = config.mem_width // 32
     fetch_urgent = per_word == 1  # a second request goes before the loader's
+    one_port = config.mem_ports == 1  # nobody reads while the store engine writes
     needs: dict[tuple[int, ...], bytes] = {}
 
     queues: list[deque[Instruction]] = [deque(), deque(), deque()]
@@ -110,9 +111,10 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
             else:
                 filled += 1
         pop_load = pop_exec = pop_store = False
-        write = t in writes
-        if write:
+        write = False
+        if t in writes:
             writes.discard(t)
+            write = one_port
         empty = not (queues[0] or queues[1] or queues[2])
         still = t - 1 > store_until and t - 1 > under_way_until and t > base_free_at
         store_busy = t <= store_until or not still

@@ -64,6 +64,9 @@ class Config:
     `columns`."""
     mem_depth: int
     """Words of main memory, a power of two, 256..2^20."""
+    mem_ports: int = 1
+    """Ports of main memory: 1 for reading and writing, or 2, one for each, so that loads do not wait for the store
+    engine. Block RAMs have two, the SPRAM of a UP5K one."""
     row_depth: int = 256
     """Words (of `planes` x `lanes` bits) of a row buffer, a power of two, 16..2048."""
     column_depth: int = 256
@@ -100,6 +103,7 @@ class Config:
             ("chunk", 8, min(self.lanes, 32), True),
             ("mem_width", 32, 256, True),
             ("mem_depth", 256, 1 << 20, True),
+            ("mem_ports", 1, 2, True),
             ("row_depth", 16, 2048, True),
             ("column_depth", 16, 2048, True),
             ("acc_width", 12, 32, False),
@@ -279,7 +283,7 @@ class Config:
         device must agree on."""
         fields = dataclasses.asdict(self)
         del fields["name"]
-        for field in ("pump", "levels", "stages", "memory_lag"):
+        for field in ("pump", "levels", "stages", "memory_lag", "mem_ports"):
             if fields[field] == self.__dataclass_fields__[field].default:
                 del fields[field]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())

@@ -79,6 +79,6 @@ class Core(wiring.Component):
             engine.mem.rdata.eq(self.mem.rdata),
             link.mem.rdata.eq(self.mem.rdata),
         ]
-        for name in ("addr", "en", "we", "wdata"):
+        for name in ("addr", "en", "we", "wdata", *(["waddr"] if self.config.mem_ports > 1 else [])):
             m.d.comb += getattr(self.mem, name).eq(Mux(engine.busy, getattr(engine.mem, name), getattr(link.mem, name)))
         return m

@@ -251,18 +251,24 @@ class Engine(wiring.Component):
 
         # --- main memory port --------------------------------------------------------------------
         store_bits = exact_log2(config.granules_per_word)
-        with m.If(store.write):
-            m.d.comb += self.mem.addr.eq(store.address >> store_bits)
+        writes = Signal()  # and so nobody reads
+        write_address = store.address >> store_bits
+        if config.mem_ports > 1:
+            m.d.comb += self.mem.waddr.eq(write_address)
+        else:
+            m.d.comb += writes.eq(store.write)
+        with m.If(writes):
+            m.d.comb += self.mem.addr.eq(write_address)
         with m.Elif(loader.request & ~fetch.urgent):
             m.d.comb += self.mem.addr.eq(loader.address)
         with m.Else():
             m.d.comb += self.mem.addr.eq(fetch.address)
         m.d.comb += [
-            loader.grant.eq(~store.write & ~fetch.urgent),
-            fetch.grant.eq(~store.write & (fetch.urgent | ~loader.request)),
+            loader.grant.eq(~writes & ~fetch.urgent),
+            fetch.grant.eq(~writes & (fetch.urgent | ~loader.request)),
             loader.rdata.eq(self.mem.rdata),
             fetch.rdata.eq(self.mem.rdata),
-            self.mem.en.eq(store.write | loader.request | fetch.access),
+            self.mem.en.eq(writes | loader.request | fetch.access),
             self.mem.we.eq(Mux(store.write, store.we, 0)),
             self.mem.wdata.eq(store.wdata),
         ]

@@ -154,11 +154,13 @@ class Link(wiring.Component):
             m.d.sync += address.eq(increment(m, platform, address, name="address_next"))
         m.d.comb += [
             self.mem.addr.eq(address),
-            self.mem.en.eq(write | fetch),
+            self.mem.en.eq(fetch | (write if config.mem_ports == 1 else 0)),
             self.mem.we.eq(write.replicate(config.granules_per_word)),
             self.mem.wdata.eq(word),
             self.entry.eq(argument),
         ]
+        if config.mem_ports > 1:
+            m.d.comb += self.mem.waddr.eq(address)
 
         # --- silence ---------------------------------------------------------------------------------
         silence = Signal(range(self.gap + 1))

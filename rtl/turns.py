@@ -102,6 +102,8 @@ class Turns(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shift = self.config.planes.bit_length() - 1
+        last_run = Signal(init=1)
+        m.d.comb += self.last_run.eq(last_run)
 
         # The next turn: exponent of its run, pairs of that and those left, direction, plane of its first pair.
         exponent = Signal(range(GROUPS + PLANES - 1), reset_less=True)
@@ -119,9 +121,6 @@ class Turns(wiring.Component):
             up_below.eq(at_least(self.top_group, group) & (part == 0)),
             down_below.eq(above_low[-1] & (above_low[:shift] == 0)),
         ]
-
-        last_run = Signal(init=1)
-        m.d.comb += self.last_run.eq(last_run)
 
         # What comes behind it.
         group_step, plane_step = Signal.like(self.group_step), Signal.like(self.plane_step)
@@ -173,4 +172,5 @@ class Turns(wiring.Component):
 
 
 def _coded(step: int, sizes: list[int]) -> int:
+    """Which of the sizes a step has, one bit each, and on top whether it goes down."""
     return sum((abs(step) == size) << k for k, size in enumerate(sizes)) | (step < 0) << len(sizes)

@@ -125,7 +125,7 @@ class AmaranthSimulator(Simulator):
 
     async def _testbench(self, ctx: Any) -> None:
         dut: Any = self._dut
-        mem = dut.mem
+        mem, two = dut.mem, self.config.mem_ports > 1
         ctx.set(mem.rdata, self._random.getrandbits(self.config.mem_width))
         coming: deque[int | None] = deque([None] * self.config.memory_lag)
         while True:
@@ -136,25 +136,30 @@ class AmaranthSimulator(Simulator):
             self._start = None
             self._abort = False
             self._reset = False
-            _, _, busy, error, cycles, valid, data, en, we, addr, wdata = await ctx.tick().sample(
-                dut.busy, dut.error, dut.cycles, dut.drain_valid, dut.drain_data, mem.en, mem.we, mem.addr, mem.wdata
-            )
+            _, _, busy, error, cycles, valid, data, en, we, addr, waddr, wdata = await ctx.tick().sample(
+                dut.busy, dut.error, dut.cycles, dut.drain_valid, dut.drain_data,
+                mem.en, mem.we, mem.addr, mem.waddr if two else mem.addr, mem.wdata
+            )  # fmt: skip
             self._status = (busy, error, cycles)
             if valid and self._trace:
                 self._drained.append((self._cycle, data))
             self._cycle += 1
-            coming.append(self._access(addr, we, wdata) if en else None)
+            wrote = we and (two or en)
+            if wrote:
+                self._write(waddr, we, wdata)
+            word = None
+            if en:
+                # Behind a write, or of the word that is written, a read gives junk.
+                word = self._random.getrandbits(self.config.mem_width) if wrote and addr == waddr else self._read(addr)
+            coming.append(word)
             if (word := coming.popleft()) is not None:
                 ctx.set(mem.rdata, word)
 
-    def _access(self, addr: int, we: int, wdata: int) -> int:
-        """One cycle of the memory; returns the word read, or junk after a write."""
-        words = self._memory[addr]
-        value = int.from_bytes(words.astype("<u4").tobytes(), "little")
-        if not we:
-            return value
+    def _read(self, addr: int) -> int:
+        return int.from_bytes(self._memory[addr].astype("<u4").tobytes(), "little")
+
+    def _write(self, addr: int, we: int, wdata: int) -> None:
         granule = self.config.granule
         mask = sum(((1 << granule) - 1) << granule * g for g in range(self.config.granules_per_word) if we >> g & 1)
-        value = value & ~mask | wdata & mask
-        words[:] = np.frombuffer(value.to_bytes(self.config.mem_width // 8, "little"), "<u4")
-        return self._random.getrandbits(self.config.mem_width)
+        value = self._read(addr) & ~mask | wdata & mask
+        self._memory[addr] = np.frombuffer(value.to_bytes(self.config.mem_width // 8, "little"), "<u4")

@@ -1,7 +1,7 @@
 // Runs a Verilated engine together with its main memory; sim/verilator_sim.py calls it through ctypes.
 //
-// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, MEM_LAG, GRANULE, SUMS, ACC_WIDTH, PUMP and, for
-// waves, DIPOLE_WAVES.
+// Compiled once per engine with the macros MEM_WIDTH, MEM_DEPTH, MEM_LAG, MEM_PORTS, GRANULE, SUMS, ACC_WIDTH, PUMP
+// and, for waves, DIPOLE_WAVES.
 // Verilator writes the double underscore of a port name as ___05F, and __SYM__ before C names.
 // A cycle: outputs are settled and read; rising edge; memory answers, other inputs change; falling edge settles again.
 // With PUMP = 2 the clock of the array rises at both of these edges, and inputs settle before the second.
@@ -69,15 +69,8 @@ struct Sim {
         }
     }
 
-    // One access, with the outputs of the cycle that ended; `rdata` is what it will give.
-    void access(uint64_t addr, const uint32_t* we, const uint32_t* data, uint32_t* rdata) {
+    void write(uint64_t addr, const uint32_t* we, const uint32_t* data) {
         uint32_t* word = &memory[addr * WORDS];
-        uint32_t any = 0;
-        for (unsigned i = 0; i < WE_WORDS; ++i) any |= we[i];
-        if (any == 0) {
-            std::memcpy(rdata, word, sizeof(uint32_t) * WORDS);
-            return;
-        }
         for (unsigned g = 0; g < GRANULES; ++g) {
             if (!(we[g / 32] >> g % 32 & 1)) continue;
             for (unsigned bit = g * GRANULE; bit < (g + 1) * GRANULE; bit += STEP) {
@@ -85,7 +78,6 @@ struct Sim {
                 word[bit / 32] = (word[bit / 32] & ~mask) | (data[bit / 32] & mask);
             }
         }
-        junk_words(rdata);
     }
 
     void record() {
@@ -124,13 +116,22 @@ struct Sim {
         const bool en = dut->mem___05Fen;
         const uint64_t addr = dut->mem___05Faddr;
         uint32_t we[WE_WORDS + 1], data[WORDS + 1];
-        if (en) {
-            get(dut->mem___05Fwe, we);
-            get(dut->mem___05Fwdata, data);
-        }
+        get(dut->mem___05Fwe, we);
+        get(dut->mem___05Fwdata, data);
+        bool wrote = false;
+        for (unsigned i = 0; i < WE_WORDS; ++i) wrote |= we[i] != 0;
+#if MEM_PORTS > 1
+        const uint64_t waddr = dut->mem___05Fwaddr;
+#else
+        const uint64_t waddr = addr;
+        wrote &= en;
+#endif
         edge(true);
+        if (wrote) write(waddr, we, data);
         coming[MEM_LAG].valid = en;
-        if (en) access(addr, we, data, coming[MEM_LAG].words);
+        // Behind a write, or of the word that is written, a read gives junk.
+        if (en && wrote && addr == waddr) junk_words(coming[MEM_LAG].words);
+        else if (en) std::memcpy(coming[MEM_LAG].words, &memory[addr * WORDS], sizeof(uint32_t) * WORDS);
         if (coming[0].valid) put(dut->mem___05Frdata, coming[0].words);
         std::memmove(coming, coming + 1, sizeof(coming[0]) * MEM_LAG);
         dut->start = start;

@@ -99,6 +99,7 @@ def build_library(config: Config, verilog: str, *, waves: bool = False) -> Path:
         "MEM_WIDTH": config.mem_width,
         "MEM_DEPTH": config.mem_depth,
         "MEM_LAG": config.memory_lag,
+        "MEM_PORTS": config.mem_ports,
         "GRANULE": config.granule,
         "SUMS": config.columns + 1,
         "ACC_WIDTH": config.acc_width,

@@ -1,4 +1,4 @@
-"""Main memory: a single-port RAM, portable, or the four single-port RAM blocks of an iCE40 UP5K.
+"""Main memory: a RAM of one or two ports, portable, or the four single-port RAM blocks of an iCE40 UP5K.
 
 SB_SPRAM256KA (Lattice FPGA-TN-02022): 16384 words of 16 bits, a write enable per 4 bits, registered output that holds
 while not selected, contents undefined after configuration. No tool infers it with these write enables.
@@ -58,9 +58,15 @@ class MainMemory(wiring.Component):
         in_front = config.memory_lag - behind
         sliced = family_of(platform) == "ecp5" and in_front > 1
         late = delay_line(m, Cat(bus.en, bus.we), in_front - sliced, "access")[-1]
-        word = delay_line(m, Cat(bus.addr, bus.wdata), in_front - sliced, "word", reset_less=True)[-1]
+        places = Cat(bus.addr, bus.waddr if config.mem_ports > 1 else bus.addr)
+        word = delay_line(m, Cat(places, bus.wdata), in_front - sliced, "word", reset_less=True)[-1]
         en, we = late[0], late[1:]
-        address, data = word[: len(bus.addr)], word[len(bus.addr) :]
+        address, write_address = word[: len(bus.addr)], word[len(bus.addr) : len(places)]
+        data = word[len(places) :]
+        if config.mem_ports == 1:  # an access writes or reads
+            read, write = en & ~we.any(), we & en.replicate(len(we))
+        else:
+            read, write = en, we
         if getattr(platform, "device", None) == "iCE40UP5K":
             rdata = self._spram(m, en, we, address, data)
         elif sliced:
@@ -68,13 +74,13 @@ class MainMemory(wiring.Component):
             for k in range(config.mem_width // _SLICE):
                 m.submodules[f"slice_{k}"] = part = _Slice(config)
                 m.d.comb += [
-                    Cat(part.addr, part.en, part.we).eq(Cat(address, en, we[k * _SLICE // config.granule])),
-                    part.reads.eq(~we.any()),
+                    Cat(part.read, part.addr).eq(Cat(read, address)),
+                    Cat(part.write, part.waddr).eq(Cat(write[k * _SLICE // config.granule], write_address)),
                     part.wdata.eq(data.word_select(k, _SLICE)),
                     rdata.word_select(k, _SLICE).eq(part.rdata),
                 ]
         else:
-            rdata = _ram(m, config.mem_width, config.mem_depth, en, we, ~we.any(), address, data)
+            rdata = _ram(m, config.mem_width, config.mem_depth, read, address, write, write_address, data)
         m.d.comb += bus.rdata.eq(delay_line(m, rdata, behind, "rdata", reset_less=True)[-1])
         return m
 
@@ -82,6 +88,11 @@ class MainMemory(wiring.Component):
         config = self.config
         columns = config.mem_width // _SPRAM_WIDTH
         banks = max(1, config.mem_depth // _SPRAM_DEPTH)
+        if config.mem_ports > 1:
+            raise ConfigError(
+                f"configuration {config.name!r}: mem_ports is {config.mem_ports}, the SPRAM of a UP5K has one port: "
+                "make it 1"
+            )
         if columns * banks > _SPRAM_COUNT:
             raise ConfigError(
                 f"configuration {config.name!r}: mem_depth {config.mem_depth} x mem_width {config.mem_width} needs "
@@ -115,20 +126,19 @@ class MainMemory(wiring.Component):
         return rdata
 
 
-def _ram(m: Module, width: int, depth: int, en: Value, we: Value, reads: Value, addr: Value, wdata: Value) -> Value:
-    """A RAM of one access per cycle, with a write enable per part of the width; returns the word read."""
-    # A read and a write cannot collide, which `no_rw_check` tells synthesis.
+def _ram(
+    m: Module, width: int, depth: int, read: Value, addr: Value, write: Value, waddr: Value, wdata: Value
+) -> Value:
+    """A RAM with a port to read and one to write, with a write enable per part of the width; returns the word read."""
+    # Nobody reads a word that is written in the same cycle, which `no_rw_check` tells synthesis.
     attributes: Any = {"no_rw_check": 1}
     m.submodules.data = data = Memory(shape=width, depth=depth, init=[], attrs=attributes)
-    write, read = data.write_port(granularity=width // len(we)), data.read_port()
+    writer, reader = data.write_port(granularity=width // len(write)), data.read_port()
     m.d.comb += [
-        write.addr.eq(addr),
-        write.data.eq(wdata),
-        write.en.eq(we & en.replicate(len(we))),
-        read.addr.eq(addr),
-        read.en.eq(en & reads),
+        Cat(writer.addr, writer.data, writer.en).eq(Cat(waddr, wdata, write)),
+        Cat(reader.addr, reader.en).eq(Cat(addr, read)),
     ]
-    return read.data
+    return reader.data
 
 
 class _Slice(wiring.Component):
@@ -136,12 +146,13 @@ class _Slice(wiring.Component):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        address = exact_log2(config.mem_depth)
         super().__init__(
             {
-                "addr": In(exact_log2(config.mem_depth)),
-                "en": In(1),
-                "we": In(1),
-                "reads": In(1),
+                "read": In(1),
+                "addr": In(address),
+                "write": In(1),
+                "waddr": In(address),
                 "wdata": In(_SLICE),
                 "rdata": Out(_SLICE),
             }
@@ -149,8 +160,11 @@ class _Slice(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        late = delay_line(m, Cat(self.en, self.we, self.reads), 1, "access")[-1]
-        addr = delay_line(m, self.addr, 1, "addr", reset_less=True)[-1]
-        wdata = delay_line(m, self.wdata, 1, "wdata", reset_less=True)[-1]
-        m.d.comb += self.rdata.eq(_ram(m, _SLICE, self.config.mem_depth, late[0], late[1], late[2], addr, wdata))
+        read, write = delay_line(m, Cat(self.read, self.write), 1, "access")[-1]
+        places = [self.addr, self.waddr if self.config.mem_ports > 1 else self.addr]
+        addr, waddr, wdata = (
+            delay_line(m, x, 1, name, reset_less=True)[-1]
+            for x, name in zip((*places, self.wdata), ("addr", "waddr", "wdata"), strict=True)
+        )
+        m.d.comb += self.rdata.eq(_ram(m, _SLICE, self.config.mem_depth, read, addr, write, waddr, wdata))
         return m

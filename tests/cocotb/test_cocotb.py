@@ -29,7 +29,7 @@ CONFIG = Config(
 @pytest.fixture(scope="module", params=[1, 2], ids=["pump1", "pump2"])
 def design(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported Verilog and a compiled network; the array at the clock of the engine, or at twice that."""
-    config = dataclasses.replace(CONFIG, pump=request.param)
+    config = dataclasses.replace(CONFIG, pump=request.param, mem_ports=request.param)
     path = tmp_path_factory.mktemp("cocotb")
     verilog = convert(Top(config, gap=GAP), name="dipole")
     for name, text in delivery(config, verilog, period=20).items():

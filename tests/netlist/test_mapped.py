@@ -27,7 +27,7 @@ SMALL = Config(
     name="small", rows=2, columns=4, lanes=8, mem_depth=1024, row_depth=64, column_depth=64, acc_width=18,
     ladder_depth=16, queue_depth=2,
 )  # fmt: skip
-PUMP = dataclasses.replace(SMALL, name="pump", pump=2, hop=1)
+PUMP = dataclasses.replace(SMALL, name="pump", pump=2, hop=1, mem_ports=2)
 LOGIC, BUFFERS, MEMORY = SOURCES
 
 _CELLS = """

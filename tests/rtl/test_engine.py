@@ -55,7 +55,7 @@ ONE_ROW = dataclasses.replace(TINY, name="one_row", rows=1, columns=8, planes=4,
 # Column tiles wider than a chunk, and than the pixels of few channels.
 WIDE_TILE = dataclasses.replace(TINY, name="wide_tile", columns=32, ladder_depth=64)
 WIDE_TILES = dataclasses.replace(
-    TINY, name="wide_tiles", columns=16, planes=2, ladders=4, mem_width=64, mem_depth=8192, memory_lag=2
+    TINY, name="wide_tiles", columns=16, planes=2, ladders=4, mem_width=64, mem_depth=8192, memory_lag=2, mem_ports=2
 )
 
 
@@ -65,7 +65,7 @@ DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_l
 
 
 # The array at twice the clock: alone, with skew by rows and columns, with pairs of lanes, with long ways.
-PUMP = dataclasses.replace(TINY, name="pump", pump=2, rows=3, hop=1)
+PUMP = dataclasses.replace(TINY, name="pump", pump=2, rows=3, hop=1, mem_ports=2)
 PUMP_PAIRS = dataclasses.replace(ONE_ROW, name="pump_pairs", pump=2, hop=3)
 PUMP_DEEP = dataclasses.replace(DEEP, name="pump_deep", pump=2, stages=1, rows=5)
 

@@ -65,7 +65,7 @@ def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int 
     pick = random.Random(seed)
     words: dict[int, int] = {}
     near = [0, 1, config.mem_depth - 1, config.mem_depth // 2, *(pick.randrange(config.mem_depth) for _ in range(12))]
-    bus = dut.bus
+    bus, two = dut.bus, config.mem_ports > 1
     checked = 0
 
     async def bench(ctx) -> None:
@@ -74,7 +74,9 @@ def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int 
         later: list[int | None] = [None] * config.memory_lag
         for address in near:  # nothing is defined before it is written
             word = words[address] = pick.getrandbits(config.mem_width)
-            ctx.set(bus.en, 1)
+            ctx.set(bus.en, not two)
+            if two:
+                ctx.set(bus.waddr, address)
             ctx.set(bus.we, ~0)
             ctx.set(bus.addr, address)
             ctx.set(bus.wdata, word)
@@ -85,21 +87,23 @@ def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int 
                 checked += 1
                 assert ctx.get(bus.rdata) == now, f"seed {seed}"
             enable, address = pick.random() < 0.7, pick.choice(near)
+            written = pick.choice(near) if two else address
             we = pick.getrandbits(config.granules_per_word) if pick.random() < 0.4 else 0
             wdata = pick.getrandbits(config.mem_width)
             ctx.set(bus.en, enable)
             ctx.set(bus.addr, address)
+            if two:
+                ctx.set(bus.waddr, written)
             ctx.set(bus.we, we)
             ctx.set(bus.wdata, wdata)
             await ctx.tick()
-            if enable and not we:
-                expected = words[address]
-            elif enable:
-                expected = None
+            if enable:
+                expected = None if we and written == address else words[address]
+            if two or enable:
                 for g in range(config.granules_per_word):
                     if we >> g & 1:
                         mask = ((1 << config.granule) - 1) << g * config.granule
-                        words[address] = words[address] & ~mask | wdata & mask
+                        words[written] = words[written] & ~mask | wdata & mask
 
     simulator = Simulator(Fragment.get(dut, platform))
     simulator.add_clock(1e-6)
@@ -108,7 +112,9 @@ def exercise(config: Config, dut: Any, platform: object, seed: int, cycles: int 
     assert checked > cycles // 4
 
 
-@pytest.mark.parametrize("fields", [{}, {"columns": 8}, {"mem_width": 64, "columns": 8}, {"mem_depth": 1024}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"columns": 8}, {"mem_width": 64, "columns": 8}, {"mem_depth": 1024}, {"mem_ports": 2}]
+)
 def test_portable(fields: dict[str, int]) -> None:
     sizes = config(**fields)
     exercise(sizes, MainMemory(sizes), None, seed=len(fields))
@@ -116,8 +122,9 @@ def test_portable(fields: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("lag", [1, 2, 3, 4])
-def test_lag(family: str, lag: int) -> None:
-    sizes = config(columns=8, mem_width=64, memory_lag=lag)
+@pytest.mark.parametrize("ports", [1, 2])
+def test_lag(family: str, lag: int, ports: int) -> None:
+    sizes = config(columns=8, mem_width=64, memory_lag=lag, mem_ports=ports)
     exercise(sizes, MainMemory(sizes), SimpleNamespace(family=family), seed=lag)
 
 
@@ -142,6 +149,7 @@ def test_spram(fields: dict[str, int], blocks: int, monkeypatch: pytest.MonkeyPa
     [
         ({"mem_depth": 65536}, r"mem_depth 65536 x mem_width 32 needs 8 SPRAM blocks, a UP5K has 4"),
         ({"mem_depth": 256, "mem_width": 128}, r"needs 8 SPRAM blocks"),
+        ({"mem_depth": 256, "mem_ports": 2}, r"mem_ports is 2, the SPRAM of a UP5K has one port: make it 1"),
     ],
 )
 def test_spram_limits(fields: dict[str, int], message: str) -> None:
