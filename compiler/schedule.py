@@ -337,10 +337,11 @@ class Schedule:
             static = self._exec["whole"] = {
                 ExecReg.WORDS: words, ExecReg.STRIDE: tiling.stride, ExecReg.GROUPS: low.groups,
                 ExecReg.PLANES: planes, ExecReg.SUM_CODE: job.sum_code or 0,
-                ExecReg.A_TOP: (low.groups - 1) * tiling.stride, ExecReg.W_TOP: (planes - 1) * words,
             }  # fmt: skip
+        atop = (patches + (low.groups - 1) * tiling.stride) % config.row_depth
+        wtop = (filters + (low.weight_format.bits - 1) * tiling.plane_words) % config.column_depth
         self.tasks.append(
-            Task(Op.EXEC, {"first": 1, "drain": 1, "abase": patches, "wbase": filters}, static=static,
+            Task(Op.EXEC, {"first": 1, "drain": 1, "atop": atop, "wtop": wtop}, static=static,
                  row=buffer_words(patches, tiling.plane_words, config.row_depth, low.groups, tiling.stride),
                  column=buffer_words(filters, tiling.tile_words, config.column_depth))
         )  # fmt: skip
@@ -374,11 +375,11 @@ class Schedule:
                 key = (words, 1 if part is None else (job.sum_code or 0) >> j & 1)
                 static = self._exec.setdefault(key, {
                     ExecReg.WORDS: words, ExecReg.STRIDE: 0, ExecReg.GROUPS: 1, ExecReg.PLANES: 1,
-                    ExecReg.SUM_CODE: key[1], ExecReg.A_TOP: 0, ExecReg.W_TOP: 0,
+                    ExecReg.SUM_CODE: key[1],
                 })  # fmt: skip
                 fields = {
                     "first": int(number == 0 and n == 0), "cont": int(n > 0), "open": int(n < len(run) - 1),
-                    "drain": int(number == len(runs) - 1 and n == len(run) - 1), "abase": a_place, "wbase": w_place,
+                    "drain": int(number == len(runs) - 1 and n == len(run) - 1), "atop": a_place, "wtop": w_place,
                 }  # fmt: skip
                 row = buffer_words(a_place, words, config.row_depth)
                 column = buffer_words(w_place, words, config.column_depth)

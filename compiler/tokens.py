@@ -130,8 +130,8 @@ class _Checker:
             self.exec_knows_load = max(self.exec_knows_load, self.wait(at, "filled", self.filled))
         words, groups, planes = reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES]
         stride = reg[ExecReg.STRIDE]
-        a_low = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * stride
-        w_low = i.wbase + reg[ExecReg.W_TOP] - (planes - 1) * words
+        a_low = i.atop - (groups - 1) * stride
+        w_low = i.wtop - (planes - 1) * words
         for place, writer, reader in (
             (buffer_words(a_low, words, config.row_depth, groups, stride), self.row_writer, self.row_reader),
             (buffer_words(w_low, planes * words, config.column_depth), self.column_writer, self.column_reader),

@@ -130,10 +130,6 @@ class ExecReg(IntEnum):
     """Weight planes."""
     SUM_CODE = 4
     """Weight code of the activation-sum column, the same in every lane."""
-    A_TOP = 5
-    """(GROUPS - 1) * STRIDE: from `abase` to the first word of the highest group."""
-    W_TOP = 6
-    """(PLANES - 1) * WORDS: from `wbase` to the first word of the highest weight plane."""
 
 
 class StoreReg(IntEnum):
@@ -193,8 +189,10 @@ class Instruction:
     """EXEC: leave the last run open."""
     drain: bool = False
     """EXEC: the tile ends here; results go to the drain when it is free."""
-    wbase: int = 0
-    abase: int = 0
+    wtop: int = 0
+    """EXEC: column buffer address of the first word of the highest weight plane, modulo the depth."""
+    atop: int = 0
+    """EXEC: row buffer address of the first word of the highest group of activation planes, modulo the depth."""
     pool: Pool = Pool.NONE
     tile: int = 0
     """STORE: column tile; offsets ladder index by tile * columns and destination accordingly."""
@@ -220,7 +218,7 @@ FIELDS: dict[Op, dict[str, tuple[int, int, int]]] = {
     Op.AWAIT: {},
     Op.EXEC: {
         "wait": (27, 1, 0), "signal": (26, 1, 0), "first": (25, 1, 0), "cont": (24, 1, 0), "open": (23, 1, 0),
-        "drain": (22, 1, 0), "wbase": (11, 11, 0), "abase": (0, 11, 0),
+        "drain": (22, 1, 0), "wtop": (11, 11, 0), "atop": (0, 11, 0),
     },
     Op.STORE: {
         "pool": (26, 2, 0), "rows": (21, 5, 1), "tile": (15, 6, 0), "low": (10, 5, 0), "high": (5, 5, 0),

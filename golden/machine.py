@@ -282,8 +282,8 @@ class Machine:
         reg, config = self._reg[Engine.EXEC], self.config
         words, groups, planes = reg[ExecReg.WORDS], reg[ExecReg.GROUPS], reg[ExecReg.PLANES]
         stride = reg[ExecReg.STRIDE]
-        lowest_a = i.abase + reg[ExecReg.A_TOP] - (groups - 1) * stride
-        lowest_w = i.wbase + reg[ExecReg.W_TOP] - (planes - 1) * words
+        lowest_a = i.atop - (groups - 1) * stride
+        lowest_w = i.wtop - (planes - 1) * words
 
         def total(groups: int, planes: int) -> np.ndarray:
             """Sum of 2^(i+j) * popcount over the lowest groups and planes: S = (D + N*A*B) / 2."""

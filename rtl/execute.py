@@ -8,7 +8,7 @@ from ..golden.isa import ExecReg
 from .config import Config
 from .control import Control, access_layout
 from .isa import EXEC, REGISTER
-from .primitives.adders import add_or_load, sum_unless
+from .primitives.adders import add_or_load
 from .turns import GROUPS, PLANES, Turns
 
 __all__ = ["Execute"]
@@ -83,8 +83,6 @@ class Execute(wiring.Component):
         sum_code = Signal(PLANES, reset_less=True)
         # A run going down from this exponent or below ends in group 0: max(PLANES, W) - 1.
         low_top = Signal.like(top_plane, name="low_top") if planes > 1 else top_plane
-        a_top = Signal(a_width, reset_less=True)
-        w_top = Signal(w_width, reset_less=True)
 
         # --- instructions ----------------------------------------------------------------------------
         field, exec_ = Signal(REGISTER), Signal(EXEC)
@@ -108,8 +106,6 @@ class Execute(wiring.Component):
                 (ExecReg.GROUPS, top_group, field.value - 1),
                 (ExecReg.PLANES, top_plane, field.value - 1),
                 (ExecReg.SUM_CODE, sum_code, field.value),
-                (ExecReg.A_TOP, a_top, field.value),
-                (ExecReg.W_TOP, w_top, field.value),
             ):
                 with m.Case(register):
                     m.d.sync += target.eq(value)
@@ -158,11 +154,10 @@ class Execute(wiring.Component):
         # --- addresses ---------------------------------------------------------------------------------
         a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
         two_on = same_turn & ~turns.twins if config.pump > 1 else Const(0)
-        for address, top, base, apart, step, sizes, name in (
-            (a, a_top, exec_.abase, stride, turns.group_step, turns.group_sizes, "a"),
-            (w, w_top, exec_.wbase, words, turns.plane_step, turns.plane_sizes, "w"),
+        for address, top, apart, step, sizes, name in (
+            (a, exec_.atop, stride, turns.group_step, turns.group_sizes, "a"),
+            (w, exec_.wtop, words, turns.plane_step, turns.plane_sizes, "w"),
         ):
-            begin = sum_unless(m, platform, running, top, base, name=f"{name}_begin")
             by, down, addend = Signal.like(address, name=f"{name}_by"), Signal(), Signal.like(address)
             for has_size, size in zip(step, sizes, strict=False):
                 multiple = apart * size
@@ -173,7 +168,7 @@ class Execute(wiring.Component):
                     m.d.comb += by.eq(multiple)
             m.d.comb += [
                 down.eq(Mux(last_step, step[-1], back)),
-                addend.eq(begin | (Mux(last_step, by, two_on) ^ down.replicate(len(by)))),
+                addend.eq(Mux(running, Mux(last_step, by, two_on) ^ down.replicate(len(by)), top)),
             ]
             # The last word of all adds nothing, so the addresses need no enable while it waits.
             carry = Mux(last_step, down, ~down)

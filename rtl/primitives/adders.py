@@ -5,7 +5,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Value
 from .family import family_of
 from .ice40 import CarryChain
 
-__all__ = ["add_or_load", "add_turned", "at_least", "decrement", "extend", "increment", "ripple", "sum_unless"]
+__all__ = ["add_or_load", "add_turned", "at_least", "decrement", "extend", "increment", "ripple"]
 
 _RIPPLE = 5
 """Bits up to which a counter is smaller in LUTs than with a carry chain."""
@@ -59,16 +59,6 @@ def add_or_load(
     chain.feed(carry)
     return Cat(
         chain.bit(x, y, add, lambda add, x, y, ci: y ^ (add & (x ^ ci))) for x, y in zip(value, addend, strict=True)
-    )
-
-
-def sum_unless(m: Module, platform: object, zero: Value, x: Value, y: Value, *, name: str) -> Value:
-    """0 if `zero`, else `x + y`, modulo the width of `x`."""
-    if family_of(platform) != "ice40":
-        return Mux(zero, 0, (x + y)[: len(x)])
-    chain = CarryChain(m, platform, name)
-    return Cat(
-        chain.bit(p, q, zero, lambda zero, p, q, ci: ~zero & (p ^ q ^ ci)) for p, q in zip(x, y[: len(x)], strict=True)
     )
 
 

@@ -136,7 +136,7 @@ def random_buffers(m, rng):
 def exec_registers(words, stride, groups, planes, sum_code):
     return sets(Engine.EXEC, {
         ExecReg.WORDS: words, ExecReg.STRIDE: stride, ExecReg.GROUPS: groups, ExecReg.PLANES: planes,
-        ExecReg.SUM_CODE: sum_code, ExecReg.A_TOP: (groups - 1) * stride, ExecReg.W_TOP: (planes - 1) * words,
+        ExecReg.SUM_CODE: sum_code,
     })  # fmt: skip
 
 
@@ -150,7 +150,8 @@ def test_exec(config, groups, planes, stride):
     raw = {StoreReg.DST: 256 * 32 // config.granule, StoreReg.PIXEL_STRIDE: config.columns * 32 // config.granule,
            StoreReg.RAW: 1}  # fmt: skip
     program = [*exec_registers(words, stride, groups, planes, sum_code), *sets(Engine.STORE, raw)]
-    program += [word(Op.EXEC, first=True, drain=True, abase=1, wbase=2), word(Op.STORE, rows=config.rows)]
+    top = {"atop": 1 + (groups - 1) * stride, "wtop": 2 + (planes - 1) * words}
+    program += [word(Op.EXEC, first=True, drain=True, **top), word(Op.STORE, rows=config.rows)]
     pieces = []
     for e in range(config.planes * (groups - 1) + planes - 1, -1, -1):
         pairs = [(g, e - config.planes * g) for g in range(groups) if 0 <= e - config.planes * g < planes]
@@ -161,7 +162,7 @@ def test_exec(config, groups, planes, stride):
             pieces += exec_registers(2, 2, 1, 1, sum_code >> j & 1)
             pieces.append(
                 word(Op.EXEC, first=not any(w >> 28 == Op.EXEC for w in pieces), cont=n > 0, open=n < len(parts) - 1,
-                     drain=e == 0 and n == len(parts) - 1, abase=1 + g * stride + half, wbase=2 + j * words + half)
+                     drain=e == 0 and n == len(parts) - 1, atop=1 + g * stride + half, wtop=2 + j * words + half)
             )  # fmt: skip
     m = machine(config, [], rng)
     for code in (program, [*program[:-2], *pieces, program[-1]]):
@@ -205,7 +206,7 @@ def test_store(config, pool, shift):
     program = [*sets(Engine.LOAD, {LoadReg.WGT: 160 * 32 // config.chunk}), word(Op.LOADP, base=0, count=count)]
     program += [*sets(Engine.STORE, registers), *exec_registers(1, 1, 1, 1, 1)]
     for n, (kind, low, high) in enumerate(steps):
-        program.append(word(Op.EXEC, first=True, drain=True, abase=n, wbase=n))
+        program.append(word(Op.EXEC, first=True, drain=True, atop=n, wtop=n))
         program.append(word(Op.STORE, rows=config.rows, pool=kind, tile=tile, low=low, high=high))
     m = machine(config, program, rng)
     m.memory[640 : 640 + len(data)] = np.frombuffer(data, np.uint8)

@@ -57,8 +57,7 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
         sum_code = integer(0, (1 << weight_planes) - 1)
         for reg, value in {
             ExecReg.WORDS: words, ExecReg.STRIDE: words + skip, ExecReg.GROUPS: groups, ExecReg.PLANES: weight_planes,
-            ExecReg.SUM_CODE: sum_code, ExecReg.A_TOP: (words + skip) * (groups - 1),
-            ExecReg.W_TOP: words * (weight_planes - 1),
+            ExecReg.SUM_CODE: sum_code,
         }.items():  # fmt: skip
             set_(Engine.EXEC, reg, value)
         raw = integer(0, 3) == 0
@@ -96,7 +95,8 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             repeats = integer(1, 2)
             for k in range(repeats):
                 emit(Instruction(op=Op.EXEC, wait=k == 0, signal=k == repeats - 1, first=True, drain=True,
-                                 abase=base, wbase=second * integer(0, 1)))  # fmt: skip
+                                 atop=base + (words + skip) * (groups - 1),
+                                 wtop=second * integer(0, 1) + words * (weight_planes - 1)))  # fmt: skip
                 if raw:
                     pool = Pool.NONE
                 elif pool in (Pool.FIRST, Pool.NEXT):

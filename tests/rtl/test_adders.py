@@ -10,7 +10,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module, Signal
 
 from dipole.boards.toolchain import find_tool
-from dipole.rtl.primitives.adders import add_or_load, add_turned, decrement, increment, sum_unless
+from dipole.rtl.primitives.adders import add_or_load, add_turned, decrement, increment
 
 
 @pytest.mark.slow
@@ -21,18 +21,17 @@ def test_ice40_cells(tmp_path: Path) -> None:
     forms = []
     for family in ("portable", "ice40"):
         platform = SimpleNamespace(family=family)
-        loaded, sum_, turned = Signal(6), Signal(6), Signal(6)
+        loaded, turned = Signal(6), Signal(6)
         up, up_short, down, down_short = Signal(8), Signal(5), Signal(8), Signal(5)
         m.d.comb += [
             loaded.eq(add_or_load(m, platform, x, y[:6], carry, select, name=f"{family}_load")),
-            sum_.eq(sum_unless(m, platform, select, x, y, name=f"{family}_sum")),
             turned.eq(add_turned(m, platform, x, y, select, name=f"{family}_turned")),
             up.eq(increment(m, platform, y, name=f"{family}_up")),
             up_short.eq(increment(m, platform, y[:5], name=f"{family}_up_short")),
             down.eq(decrement(m, platform, y, name=f"{family}_down")),
             down_short.eq(decrement(m, platform, y[:5], name=f"{family}_down_short")),
         ]
-        forms.append(Cat(loaded, sum_, turned, up, up_short, down, down_short))
+        forms.append(Cat(loaded, turned, up, up_short, down, down_short))
     m.d.comb += equal.eq(forms[0] == forms[1])
     ice40 = SimpleNamespace(family="ice40")
     (tmp_path / "dut.il").write_text(

@@ -103,8 +103,8 @@ def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, i
                 first, last = exponent == config.planes * (groups - 1) + planes - 1, exponent == 0
                 plane_of = [exponent - config.planes * g for g in range(groups)]
                 expected = Counter(
-                    ((instruction.abase + g * stride + t) % config.row_depth,
-                     (instruction.wbase + j * words + t) % config.column_depth, sum_code >> j & 1)
+                    ((instruction.atop - (groups - 1 - g) * stride + t) % config.row_depth,
+                     (instruction.wtop - (planes - 1 - j) * words + t) % config.column_depth, sum_code >> j & 1)
                     for g, j in enumerate(plane_of) if 0 <= j < planes for t in range(words)
                 )  # fmt: skip
                 # A step reads `pump` words of a pair or, with W = 1, of two pairs, as long as there are any.
@@ -126,7 +126,7 @@ def check(config: Config, trace: list[dict], layers: list[tuple[int, int, int, i
 def registers(words: int, stride: int, groups: int, planes: int, sum_code: int) -> list[Instruction]:
     values = {
         ExecReg.WORDS: words, ExecReg.STRIDE: stride, ExecReg.GROUPS: groups, ExecReg.PLANES: planes,
-        ExecReg.SUM_CODE: sum_code, ExecReg.A_TOP: stride * (groups - 1), ExecReg.W_TOP: words * (planes - 1),
+        ExecReg.SUM_CODE: sum_code,
     }  # fmt: skip
     return [Instruction(op=Op.SET, engine=Engine.EXEC, reg=reg, value=value) for reg, value in values.items()]
 
@@ -139,8 +139,8 @@ def layer(config: Config, rng: np.random.Generator, words: int, groups: int, pla
         open_ = bool(rng.random() < 0.3) and (groups - 1) * config.planes + planes == 1
         execs.append(
             Instruction(op=Op.EXEC, wait=bool(rng.integers(2)), signal=bool(rng.integers(2)), first=not part,
-                        cont=part, open=open_, drain=not open_, wbase=int(rng.integers(config.column_depth)),
-                        abase=int(rng.integers(config.row_depth)))
+                        cont=part, open=open_, drain=not open_, wtop=int(rng.integers(config.column_depth)),
+                        atop=int(rng.integers(config.row_depth)))
         )  # fmt: skip
         tiles -= not open_
     return words, words + int(rng.integers(4)), groups, planes, int(rng.integers(256)), execs
