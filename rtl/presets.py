@@ -88,7 +88,7 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s_25f",
-            rows=6,
+            rows=5,
             columns=8,
             lanes=64,
             hop=4,
