@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from ..golden.isa import Engine, Instruction, LoadReg, Op, Pool, StoreReg, encode
 from ..rtl.config import Config
-from .schedule import Task
+from .task import Task
 
 __all__ = ["assemble", "fold"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..golden.isa import ExecReg, LoadReg, Op
 from ..golden.timing import exec_steps
 from ..rtl.config import Config
-from .schedule import Task
+from .task import Task
 
 __all__ = ["order"]
 

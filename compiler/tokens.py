@@ -14,7 +14,7 @@ from ..golden.loadmap import LoadMap, load_key, load_map
 from ..golden.tensor import tile_address, writes_of_code
 from ..rtl.config import Config
 from .program import Program, trace
-from .schedule import Task, buffer_words
+from .task import Task, buffer_words
 
 __all__ = ["TokenError", "check_tokens", "place_tokens"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dipole.compiler.assemble import assemble, fold
-from dipole.compiler.schedule import Task
+from dipole.compiler.task import Task
 from dipole.golden.isa import Engine, Instruction, LoadReg, Op, StoreReg, decode, encode
 from dipole.golden.machine import Machine, Status
 from dipole.rtl.presets import PRESETS
