@@ -32,6 +32,7 @@ class Timing:
     """Words fed to the array up to each DONE."""
 
 
+@cache
 def exec_steps(words: int, groups: int, weight_planes: int, config: Any) -> int:
     """Cycles in which EXEC feeds the array: `pump` words of a run each, and one per exponent without a plane pair.
 
