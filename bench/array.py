@@ -13,9 +13,8 @@ from amaranth.lib.wiring import In, Out
 from ..golden.errors import DipoleError
 from ..rtl.array import Array
 from ..rtl.config import Config
-from ..rtl.pe import uses_pairs
 from ..rtl.primitives.ram import BlockRam
-from ..rtl.recode import recode
+from ..rtl.recode import chunk_width, recode, recode_chunk
 from .document import table, write_section
 from .flow import DEVICES, Device, Routed, netlist, place, versions
 
@@ -60,27 +59,29 @@ class BufferedArray(wiring.Component):
         read_row = drive(len(row_address), "read_row")
         read_column, read = drive(len(column_address), "read_column"), drive(1, "read")
         m.d.comb += row_write.eq(drive(config.rows, "row_write"))
-        chunks = drive(config.planes * config.lanes // config.chunk, "chunks")
+        chunks = drive(config.chunks_per_lanes, "chunks")
         column_write = drive(config.columns, "column_write")
-        # Columns follow rows a cycle later where sums of pairs are made in between. Skew is left out: it is control.
-        later = Signal.like(Cat(read, read_column))
-        m.d.sync += later.eq(Cat(read, read_column))
-        column_read = later if uses_pairs(config, family) else Cat(read, read_column)
+        row_word = word
+        if config.planes > 1:
+            chunk = Signal(config.planes * config.chunk)
+            m.d.comb += chunk.eq(drive(len(chunk), "chunk"))
+            row_word = recode_chunk(m, platform, chunk, config, family).replicate(config.chunks_per_lanes)
+        # Skew is left out: it is control.
         for r in range(config.rows):
             m.submodules[f"row_buffer_{r}"] = buffer = BlockRam(
-                width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk
+                width=len(array.a[r]), depth=config.row_depth, granule=chunk_width(config, family)
             )
             m.d.comb += [
                 Cat(buffer.read, buffer.read_address).eq(Cat(read, read_row)),
                 buffer.write.eq(chunks & row_write[r].replicate(len(chunks))),
                 buffer.write_address.eq(row_address),
-                buffer.write_data.eq(word.replicate(config.planes)),
+                buffer.write_data.eq(row_word),
                 array.a[r].eq(buffer.read_data),
             ]
         for c in range(config.columns):
             m.submodules[f"column_buffer_{c}"] = buffer = BlockRam(width=config.lanes, depth=config.column_depth)
             m.d.comb += [
-                Cat(buffer.read, buffer.read_address).eq(column_read),
+                Cat(buffer.read, buffer.read_address).eq(Cat(read, read_column)),
                 buffer.write.eq(column_write[c]),
                 buffer.write_address.eq(column_address),
                 buffer.write_data.eq(word),

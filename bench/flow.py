@@ -19,9 +19,8 @@ from ..boards.flow import FlowError
 from ..boards.netlist import open_carry_ends
 from ..boards.report import read_excess, read_seed, read_stuck
 from ..boards.toolchain import ToolError, run_tool
-from ..rtl.pe import uses_pairs
 from ..sim.verilator_env import cache_directory
-from .units import COLUMNS_OF_A_ROW, Frame, RowEdge, Unit
+from .units import COLUMNS_OF_A_ROW, Frame, Recoding, Unit
 
 __all__ = ["DEVICES", "Device", "Measurement", "Routed", "cached", "cells", "luts", "measure", "netlist", "place",
            "synthesize", "tool_versions", "versions"]  # fmt: skip
@@ -79,13 +78,13 @@ class Measurement:
     flip_flops: int
     fmax: dict[str, float]
     """Seed -> MHz, after routing."""
-    edge_luts: int = 0
-    """LUT4 at the edge of a row, which `COLUMNS_OF_A_ROW` units share."""
+    shared_luts: int = 0
+    """LUT4 in front of the row buffers, which `COLUMNS_OF_A_ROW` units share."""
 
     @property
     def luts_per_operation(self) -> float:
-        """With the unit's share of what stands at the edge of its row."""
-        return (self.luts + self.edge_luts / COLUMNS_OF_A_ROW) / self.operations
+        """With the unit's share of what stands in front of the row buffers."""
+        return (self.luts + self.shared_luts / COLUMNS_OF_A_ROW) / self.operations
 
     @property
     def worst(self) -> float:
@@ -230,9 +229,10 @@ def measure(
     text = netlist(frame, device, [frame.i, frame.o])
     routed = place(text, device, seeds, progress=progress)
     packed = routed.packed - frame.muxes - (frame.flip_flops if device.family == "ice40" else 0)
-    shared = unit.config is not None and uses_pairs(unit.config, device.family)
-    edge = cells(RowEdge(unit.config), device)["luts"] if shared and unit.config is not None else 0
+    shared = 0
+    if unit.config is not None and unit.planes > 1:
+        shared = cells(Recoding(unit.config, device.family), device)["luts"]
     return Measurement(
         unit.name, unit.lanes, unit.planes, device.name, unit.operations, routed.luts - frame.muxes, packed,
-        routed.flip_flops - frame.flip_flops - frame.muxes, routed.fmax, edge,
+        routed.flip_flops - frame.flip_flops - frame.muxes, routed.fmax, shared,
     )  # fmt: skip

@@ -12,11 +12,11 @@ from .units import ACC_WIDTH, COLUMNS_OF_A_ROW, Unit, bismo, dipole_unit, plain
 
 __all__ = ["COLUMNS", "BenchError", "Comparison", "compare", "to_dict", "write_section"]
 
-COLUMNS = ("device", "unit", "lanes", "LUT4", "cells", "flip-flops", "LUT4 of a row's edge",
+COLUMNS = ("device", "unit", "lanes", "LUT4", "cells", "flip-flops", "LUT4 of recoding",
            "LUT4 / operation", "Fmax min", "Fmax median")  # fmt: skip
 
-_PRODUCTS = 256
-"""Of our units per cycle, at most: nextpnr does not come to an end with larger ones on UP5K."""
+_PRODUCTS = 512
+"""Of our units per cycle, at most."""
 
 
 class BenchError(DipoleError):
@@ -35,7 +35,7 @@ class Comparison:
         """Cells of the table, under `COLUMNS`."""
         return [
             (DEVICES[m.device].title, m.unit, str(m.lanes), str(m.luts), str(m.cells), str(m.flip_flops),
-             str(m.edge_luts), f"{m.luts_per_operation:.3f}", f"{m.worst:.1f} MHz",
+             str(m.shared_luts), f"{m.luts_per_operation:.3f}", f"{m.worst:.1f} MHz",
              f"{median(m.fmax.values()):.1f} MHz")
             for m in self.measurements
         ]  # fmt: skip
@@ -92,8 +92,9 @@ def write_section(comparison: Comparison, path: Path) -> None:
         *document.table(COLUMNS, comparison.rows(), left=3),
         "",
         "Popcount, run accumulator and Horner register between registers; not the drain register, one cell per bit of",
-        "the accumulator. The sums of pairs at the edge of a row (W > 1), which its PEs share, are part of the LUT4",
-        f"per operation at {COLUMNS_OF_A_ROW} columns. A product of two bits and its addition are two operations.",
+        "the accumulator. The sums of pairs (W > 1), made once in front of all row buffers, are part of the LUT4",
+        f"per operation as for one row of {COLUMNS_OF_A_ROW} PEs. A product of two bits and its addition are two",
+        "operations.",
         "Frequencies after routing, worst and median of the seeds. Cells are logic cells (iCE40) or LUT4 (ECP5) after",
         "packing. The unit of BISMO v2 is our re-creation from its publication, without its compressors for LUT6.",
         "",

@@ -10,16 +10,16 @@ from amaranth.lib.wiring import In, Out
 
 from ..rtl.config import Config
 from ..rtl.control import Control
-from ..rtl.pair_sums import pair_sums, sums_width
 from ..rtl.pe import accumulator_of, popcount_of
 from ..rtl.primitives.family import family_of
+from ..rtl.recode import chunk_width, recode_chunk
 
-__all__ = ["COLUMNS_OF_A_ROW", "Frame", "RowEdge", "Unit", "bismo", "dipole_unit", "plain"]
+__all__ = ["COLUMNS_OF_A_ROW", "Frame", "Recoding", "Unit", "bismo", "dipole_unit", "plain"]
 
 ACC_WIDTH = 24
 """Bits of the accumulator, in every unit."""
 COLUMNS_OF_A_ROW = 8
-"""PEs that share what stands at the edge of a row."""
+"""PEs that share what stands in front of the row buffers: a row of them, in arrays of one row."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Unit:
 def dipole_unit(lanes: int, planes: int) -> Unit:
     """Our PE without its drain register: popcount, run accumulator, Horner register."""
     config = Config(
-        name="bench", rows=1, columns=4, lanes=lanes, planes=planes, chunk=min(lanes, 16), mem_width=128,
-        mem_depth=256, acc_width=ACC_WIDTH,
+        name="bench", rows=1, columns=4, lanes=lanes, planes=planes, chunk=8 if planes > 1 else min(lanes, 16),
+        mem_width=128, mem_depth=256, acc_width=ACC_WIDTH,
     )  # fmt: skip
 
     def build(m: Module, family: str) -> tuple[list[Value], Value]:
@@ -61,16 +61,16 @@ def dipole_unit(lanes: int, planes: int) -> Unit:
     return Unit(f"Dipole, W = {planes}", lanes, planes, build, config)
 
 
-class RowEdge(wiring.Component):
-    """What a row of our PEs shares in front of them: the sums of pairs."""
+class Recoding(wiring.Component):
+    """What stands once in front of the row buffers of our PEs with several planes: the sums of pairs of a chunk."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, family: str):
         self.config = config
-        super().__init__({"a": In(config.planes * config.lanes), "o": Out(sums_width(config))})
+        super().__init__({"a": In(config.planes * config.chunk), "o": Out(chunk_width(config, family))})
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.o.eq(pair_sums(m, platform, self.a, self.config, family_of(platform), "row"))
+        m.d.comb += self.o.eq(recode_chunk(m, platform, self.a, self.config, family_of(platform)))
         return m
 
 

@@ -130,7 +130,7 @@ def find_ladders(
 
 
 def constant_ladders(code: int, count: int, low: int, high: int, config: LadderWidths) -> Ladders:
-    """Ladders of `count` channels that give `code` for every tile result in low..high (before the modulus).
+    """Ladders of `count` dummy channels that give `code` for every tile result in low..high (before the modulus).
 
     For columns beyond the last channel: `golden.encoding.dummy_column` gives a weight code and low, high.
     """
@@ -142,4 +142,5 @@ def constant_ladders(code: int, count: int, low: int, high: int, config: LadderW
     ladders = Ladders.zeros(count)
     ladders.offset[:] = low & ((1 << config.acc_width) - 1)
     ladders.fraction[:] = code
+    ladders.valid[:] = 0
     return ladders

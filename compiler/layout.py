@@ -43,7 +43,7 @@ class TensorLayout:
     planes: int
     """Planes that stand side by side (`Config.planes`)."""
     shift: int
-    """1 where plane 0 of the first of these groups is left free for the validity plane."""
+    """1 where plane 0 of the first of these groups is the validity plane."""
     pad_code: int
     """Code whose bits dummy channels hold."""
     units: int
@@ -102,7 +102,9 @@ class TensorLayout:
         """Bytes of the tensor, whole main memory words, for codes [channels, height, width]."""
         full = np.full((self.units * self.unit_bits, self.height, self.width), self.pad_code, np.int64)
         full[: self.channels] = codes
-        bits = full << self.shift >> np.arange(self.groups * self.planes)[:, None, None, None] & 1
+        full <<= self.shift
+        full[: self.channels] += self.shift
+        bits = full >> np.arange(self.groups * self.planes)[:, None, None, None] & 1
         bits = bits.reshape(self.groups, self.planes, self.units, self.unit_bits, self.height, self.width)
         packed = np.packbits(bits.astype(np.uint8).transpose(0, 4, 5, 2, 1, 3).ravel(), bitorder="little").tobytes()
         return packed.ljust(self.words * self.mem_width // 8, b"\0")

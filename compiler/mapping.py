@@ -220,7 +220,7 @@ def _assemble(
             at = image.add(data) * 8 // config.chunk
             filters.append([at + block for block in m.blocks])
         valid = 0
-        if low.act.validity:
+        if low.act.validity and config.planes == 1:
             pixel = replace(source, height=1, width=1, bits=1, shift=0, pad_code=0)
             valid = image.add(pixel.pack(np.ones((low.channels, 1, 1), np.int64))) * 8 // config.chunk
         ladders = image.add(m.ladders) // 4

@@ -30,7 +30,7 @@ class LayerJob:
     null_filter: int
     """Chunk address of `columns` lane words of ones, for gaps."""
     valid_address: int
-    """Chunk address of the validity pixel, 0 where unused."""
+    """Chunk address of the validity pixel, 0 where there is none."""
     ladders: int
     """32-bit word address of the ladder parameters, 0 in a layer without thresholds."""
     sum_code: int | None
@@ -234,7 +234,6 @@ class Schedule:
         words = job.low.words(segment)
         low = job.low
         whole_pixels = segment.units == low.units
-        validity = low.act.validity and plane == 0
         scale = 1 if whole_pixels else low.units
         step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
         group_step = (job.source.group_stride - (segment.kh - 1) * job.source.row_stride) & ((1 << 21) - 1)
@@ -244,11 +243,13 @@ class Schedule:
             LoadReg.KW: segment.kw if whole_pixels else segment.units, LoadReg.KH: segment.kh,
             LoadReg.STEP: step * scale, LoadReg.H: low.height, LoadReg.W: low.width * scale,
             LoadReg.PLANES: planes, LoadReg.PAD: low.act.pad >> plane & ((1 << planes) - 1),
-            LoadReg.VALID: int(validity), LoadReg.VALID_ADDR: job.valid_address,
-            LoadReg.WORDS: words, LoadReg.SKIP: max(0, job.tiling.stride - words),
+            LoadReg.SKIP: max(0, job.tiling.stride - words),
         }  # fmt: skip
         if low.config.planes == 1:
-            registers[LoadReg.UNIT_LOG2] = job.source.unit_log2
+            registers |= {
+                LoadReg.UNIT_LOG2: job.source.unit_log2,
+                LoadReg.VALID: int(low.act.validity and plane == 0), LoadReg.VALID_ADDR: job.valid_address,
+            }  # fmt: skip
         return registers
 
     def _load_patch(
@@ -351,10 +352,11 @@ class Schedule:
 
     def _load_null(self, job: LayerJob, rows: int, place: int) -> None:
         """One word of zeros in every plane: a pixel above the image, padded with 0."""
-        static = self._loada.setdefault("null", {
-            **self._load_registers(job, job.tiling.segments[0], 0, 1), LoadReg.KH: 1, LoadReg.KW: 1,
-            LoadReg.UNITS: 1, LoadReg.WORDS: 1, LoadReg.SKIP: 0, LoadReg.PAD: 0, LoadReg.VALID: 0,
-        })  # fmt: skip
+        registers = dict(self._load_registers(job, job.tiling.segments[0], 0, 1))
+        registers |= {LoadReg.KH: 1, LoadReg.KW: 1, LoadReg.UNITS: 1, LoadReg.SKIP: 0, LoadReg.PAD: 0}
+        if LoadReg.VALID in registers:
+            registers[LoadReg.VALID] = 0
+        static = self._loada.setdefault("null", registers)
         self.tasks.append(
             Task(Op.LOADA, {"rows": rows, "base": place}, static=static, moving=((LoadReg.IY, -1),),
                  row=buffer_words(place, 1, self._config.row_depth))

@@ -104,10 +104,9 @@ def _estimate(low: Lowered, tiles: int, resident: int, words: int, *, rolling: b
     spots = height * -(-width // config.rows) * _positions(low)
     step = low.stride[1] * (low.layer.pool.stride[1] if low.layer.pool else 1)
     units = (low.kernel[1] + (rows - 1) * step) * low.units
-    passes = low.groups + (low.act.validity and config.planes > 1)
     # Loads of a tile; the first one of a strip brings all kernel rows.
     loads = low.stride[0] + (low.kernel[0] - low.stride[0]) / height if rolling else 1
-    patch = loads * (passes * ((1 if rolling else low.kernel[0]) * units + 1) + 4)
+    patch = loads * (low.groups * ((1 if rolling else low.kernel[0]) * units + 1) + 4)
     interval = config.columns if raw else max(config.columns // config.ladders, writes)
     steps = exec_steps(words, low.groups, low.weight_format.bits, config)
 
@@ -179,7 +178,7 @@ def choose_tiling(low: Lowered, *, rolling: bool) -> Tiling:
     capacity = min(config.row_depth, config.column_depth) // (2 + gaps)
     segments = _segments(low, capacity)
     sizes = [low.words(segment) for segment in segments]
-    if low.act.validity and low.units > 1 and any(s.units < low.units for s in segments):
+    if config.planes == 1 and low.act.validity and low.units > 1 and any(s.units < low.units for s in segments):
         raise CompileError(
             f"layer {low.name!r}: one pixel takes {low.units} words, {capacity} fit the buffers of configuration "
             f"{config.name!r}; a layer with a validity plane cannot be split further, use larger row and column buffers"

@@ -92,9 +92,7 @@ class _Checker:
             if key not in self.maps:
                 self.maps[key] = load_map(config, reg, i.rows, i.base)
             memory = self.maps[key].reads(reg[LoadReg.ACT]) * config.chunk // config.mem_width
-            groups, stride = -(-reg[LoadReg.PLANES] // config.planes), reg[LoadReg.WORDS] + reg[LoadReg.SKIP]
-            words = buffer_words(i.base, reg[LoadReg.WORDS], config.row_depth, groups, stride)
-            self.overwrite(at, words, self.row_writer, self.row_reader)
+            self.overwrite(at, self.maps[key].words, self.row_writer, self.row_reader)
         elif i.op is Op.LOADW:
             count = config.columns * reg[LoadReg.WWORDS] * config.lanes
             first = reg[LoadReg.WGT] * config.chunk

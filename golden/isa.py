@@ -103,17 +103,15 @@ class LoadReg(IntEnum):
     """Code of a pixel outside the image: bit m fills plane m. Planes that a group has beyond PLANES are filled with
     their bits everywhere."""
     VALID = 14
-    """1: plane 0 is the validity plane, read for every pixel from VALID_ADDR. ACT holds the planes behind it (one plane
-    per cycle), or group 0, whose plane 0 is not used."""
+    """1: plane 0 is the validity plane, read for every pixel from VALID_ADDR; ACT holds the planes behind it. Not there
+    with several planes per cycle, where the validity plane stands in main memory with the others."""
     VALID_ADDR = 15
-    """Chunk address of the one pixel that serves as validity plane (ones at real channels)."""
-    WORDS = 16
-    """Lane words per plane of a patch."""
-    SKIP = 17
+    """Chunk address of the one pixel that serves as validity plane (ones at real channels). Not there as VALID."""
+    SKIP = 16
     """Row buffer words left as they are between the patches of two groups of planes."""
-    WGT = 18
+    WGT = 17
     """Chunk address of the next weights or ladder parameters; LOADW and LOADP advance it."""
-    WWORDS = 19
+    WWORDS = 18
     """Lane words per column for one LOADW."""
 
 
@@ -148,8 +146,8 @@ class StoreReg(IntEnum):
     RAW = 5
     """1: write each result as a 32-bit word (zero-extended accumulator), no ladder, no planes."""
     SHIFT = 6
-    """1: codes are written from plane 1 on, as plane 0 is for the validity plane. Only there with several planes per
-    cycle."""
+    """1: codes are written from plane 1 on, plane 0 gets the validity plane (`valid` of the ladder). Only there with
+    several planes per cycle."""
     LADDER = 7
     """Index of the ladder of column 0 of column tile 0, a multiple of the columns (what is below that is ignored)."""
 

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["LadderWidths", "Ladders", "has_corrections", "ladder_codes", "pack_ladder", "unpack_ladder"]
+__all__ = ["LadderWidths", "Ladders", "has_corrections", "has_validity", "ladder_codes", "pack_ladder", "unpack_ladder"]
 
 
 class LadderWidths(Protocol):
@@ -26,6 +26,11 @@ class LadderWidths(Protocol):
 def has_corrections(config: LadderWidths) -> bool:
     """Whether the ladders of a configuration have correction bits: its field `corrections`, if it has one."""
     return bool(getattr(config, "corrections", False))
+
+
+def has_validity(config: LadderWidths) -> bool:
+    """Whether ladders say what the validity plane of their channel is: with several planes per cycle."""
+    return getattr(config, "planes", 1) > 1
 
 
 def ladder_codes(
@@ -78,6 +83,8 @@ class Ladders:
     fraction: np.ndarray
     double: np.ndarray
     """1 where neighbouring reachable T are 2 apart; only correction bits need it."""
+    valid: np.ndarray
+    """Bit of the validity plane: 1, but 0 for dummy channels."""
     late: np.ndarray
     """bool [channels, 256]: correction bits, all False in most ladders."""
 
@@ -89,7 +96,7 @@ class Ladders:
         accumulator = np.asarray(accumulator)
         shape = [1] * accumulator.ndim
         shape[axis] = -1
-        p = {f.name: getattr(self, f.name).reshape(shape) for f in fields(self) if f.name != "late"}
+        p = {f.name: getattr(self, f.name).reshape(shape) for f in fields(self) if f.name not in ("valid", "late")}
         late = self.late.reshape(*shape, 256) if self.late.any() else None
         return ladder_codes(accumulator, **p, late=late, bits=bits, acc_width=acc_width)
 
@@ -102,7 +109,8 @@ class Ladders:
     def zeros(cls, count: int) -> Self:
         """Ladders that always give code 0."""
         neg, shift, offset, multiplier, fraction, double = np.zeros((6, count), np.int64)
-        return cls(neg, shift, offset, multiplier, fraction, double, np.zeros((count, 256), bool))
+        valid, late = np.ones(count, np.int64), np.zeros((count, 256), bool)
+        return cls(neg, shift, offset, multiplier, fraction, double, valid, late)
 
     def take(self, channels: ArrayLike) -> Self:
         """The ladders of some channels."""
@@ -123,7 +131,7 @@ def _layout(config: LadderWidths) -> list[tuple[str, int]]:
         ("shift", 6),
         ("neg", 1),
     ]
-    return fields_ + [("double", 1)] if has_corrections(config) else fields_
+    return fields_ + [("double", 1)] * has_corrections(config) + [("valid", 1)] * has_validity(config)
 
 
 def _turned(ladders: Ladders, config: LadderWidths) -> np.ndarray:

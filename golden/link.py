@@ -12,7 +12,7 @@ REQUEST_SYNC = 0xD1
 """First byte of a request."""
 REPLY_SYNC = 0x1D
 """First byte of a reply; another one, so that a line looped back to its sender is not taken for a device."""
-PROGRAM_VERSION = 5
+PROGRAM_VERSION = 6
 """Version of the program format that the device runs: `golden/isa.py` and `golden/ladder.py`."""
 
 

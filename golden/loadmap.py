@@ -59,15 +59,17 @@ class LoadMap:
     """What LOADAs with equal `load_key` have in common: they differ in the address ACT only."""
 
     offset: np.ndarray
-    """Chunks from ACT to each unit that is read; for the validity plane the address itself."""
+    """Chunks from ACT to each unit that is read; for a validity plane read from VALID_ADDR the address itself."""
     moving: np.ndarray
-    """1 for units that lie at ACT + offset, 0 for those of the validity plane."""
+    """1 for units that lie at ACT + offset, 0 for those read from VALID_ADDR."""
     unit: np.ndarray
     """For each byte written, the unit it comes from: index into `offset`, or the two constants after its end."""
     within: np.ndarray
     """Byte of the unit."""
     target: np.ndarray
     """Flat index into the row buffers [rows, row_depth, planes, lanes / 8]."""
+    words: np.ndarray
+    """Addresses written in each row buffer."""
     unit_chunks: int
 
     def reads(self, act: int) -> np.ndarray:
@@ -101,7 +103,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
     lane_bytes = config.lanes // 8
     per_word = lane_bytes // unit_bytes
     units, kw, kh, step = reg[LoadReg.UNITS], reg[LoadReg.KW], reg[LoadReg.KH], reg[LoadReg.STEP]
-    planes, stride, valid = reg[LoadReg.PLANES], reg[LoadReg.WORDS] + reg[LoadReg.SKIP], reg[LoadReg.VALID]
+    planes, valid = reg[LoadReg.PLANES], reg[LoadReg.VALID] if w == 1 else 0
     pixels = kw + (rows - 1) * step
 
     # Axes: plane, kernel row, input column px, unit.
@@ -117,7 +119,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
     group, sub = (m - valid, 0) if w == 1 else np.divmod(m, w)
     offset = group * group_stride + ky * reg[LoadReg.ROW_STRIDE] + ((px * units + u) * w + sub) * unit_chunks
     fixed = (m == 0) & (valid == 1) & inside
-    offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * w * unit_chunks, offset)[inside]
+    offset = np.where(fixed, reg[LoadReg.VALID_ADDR] + u * unit_chunks, offset)[inside]
     zero = offset.size  # index of the constant byte 0x00, 0xFF behind it
     missing = -planes % w  # planes of the last group that the layer does not have
     plane = np.arange(planes + missing)[:, None, None, None]
@@ -133,6 +135,7 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
     source = np.pad(source.reshape(rows, planes + missing, count), ((0, 0), (0, 0), (0, fill)), constant_values=zero)
     index = np.arange(count + fill)
     group, sub = np.divmod(np.arange(planes + missing), w)
+    stride = (count + fill) // per_word + reg[LoadReg.SKIP]
     depth = (base + group[:, None] * stride + index // per_word) % config.row_depth
     target = (depth * w + sub[:, None]) * lane_bytes + index % per_word * unit_bytes
     row_bytes = config.row_depth * w * lane_bytes
@@ -145,5 +148,6 @@ def load_map(config: Sizes, reg: Sequence[int], rows: int, base: int) -> LoadMap
         unit=np.repeat(source, unit_bytes),
         within=np.where(source[..., None] < zero, byte, 0).ravel(),
         target=(target[..., None] + byte).ravel(),
+        words=np.unique(depth),
         unit_chunks=unit_chunks,
     )

@@ -353,9 +353,9 @@ class Machine:
                 codes = np.maximum(codes, self._pool[:, :rows])
             self._pool[:, :rows] = codes
         if i.pool in (Pool.NONE, Pool.LAST):
-            self._write_planes(codes, tile_address(config, reg[StoreReg.DST], i.tile))
+            self._write_planes(codes, ladders.valid, tile_address(config, reg[StoreReg.DST], i.tile))
 
-    def _write_planes(self, codes: np.ndarray, start: int) -> None:
+    def _write_planes(self, codes: np.ndarray, valid: np.ndarray, start: int) -> None:
         """Whole groups of planes of codes [images, rows, columns], with zeros where the codes have none."""
         reg, config = self._reg[Engine.STORE], self.config
         shift = reg[StoreReg.SHIFT] if config.planes > 1 else 0
@@ -369,7 +369,7 @@ class Machine:
             places = self._places[key] = _Places.of((address & _ADDRESS_MASK) * granule, granule)
         if places.end > 8 * self._bytes:
             raise _Stop(Status.ADDRESS)
-        shifted = codes[:, :, None].astype(np.uint16) << shift
+        shifted = codes[:, :, None].astype(np.uint16) << shift | valid.astype(np.uint16) * shift
         planes = (shifted >> np.arange(writes * config.planes)[:, None] & 1).astype(np.uint8)
         planes = planes.reshape(-1, granule) if granule < 8 else planes
         packed = np.packbits(planes, axis=-1, bitorder="little").reshape(self.images, -1)

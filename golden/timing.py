@@ -55,8 +55,7 @@ def load_needs(registers: dict[int, int], rows: int, config: Any) -> bytes:
     inside = ((y >= 0) & (y < registers[LoadReg.H]))[:, None] & ((x >= 0) & (x < registers[LoadReg.W]))[None, :]
     filler = -(kh * kw * units * chunks) % config.chunks_per_lanes // chunks
     plane = np.repeat(inside.astype(np.uint8).ravel(), units).tobytes() + bytes(filler)
-    groups = -(-registers[LoadReg.PLANES] // config.planes)
-    return plane * (groups + (registers[LoadReg.VALID] if config.planes > 1 else 0))
+    return plane * -(-registers[LoadReg.PLANES] // config.planes)
 
 
 def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 1 << 32) -> Timing:
@@ -160,7 +159,7 @@ def simulate_cycles(image: np.ndarray, entry: int, config: Any, *, limit: int = 
                 load_prime = True
                 if op is Op.LOADA:
                     key = (*(load_reg[r] for r in (LoadReg.IY, LoadReg.IX, LoadReg.KH, LoadReg.KW, LoadReg.H,
-                             LoadReg.W, LoadReg.UNITS, LoadReg.UNIT_LOG2, LoadReg.STEP, LoadReg.PLANES, LoadReg.VALID)),
+                             LoadReg.W, LoadReg.UNITS, LoadReg.UNIT_LOG2, LoadReg.STEP, LoadReg.PLANES)),
                            instruction.rows)  # fmt: skip
                     if key not in needs:
                         needs[key] = load_needs(load_reg, instruction.rows, config)

@@ -26,16 +26,18 @@ class Ice40Accumulator(Accumulator):
     behind the last word of the tile before, which the execute engine's start cycle sees to.
 
     With slack both registers are cut into parts, for the sake of their carry chains: a part does all a cycle later than
-    the one below, and takes the carry of a cycle ago.
+    the one below, and takes the carry of a cycle ago. Of a signed popcount the second and last part takes the sign.
     """
 
     @staticmethod
     def split(config: Config, shape: ShapeLike, slack: int) -> list[int]:
         pop = Signal(shape)
         parts = min(slack + 1, -(-config.acc_width // _BITS))
-        if parts == 1 or pop.shape().signed:
+        if parts == 1 or len(pop) > config.acc_width:
             return [0]
-        # The popcount must lie in the lowest part: of a run the others take nothing but a carry.
+        # The popcount must lie in the lowest part: of a run the others take nothing but a carry and a sign.
+        if pop.shape().signed:
+            return [0, len(pop) - 1]
         return list(range(0, config.acc_width, max(len(pop), -(-config.acc_width // parts))))
 
     def elaborate(self, platform):
@@ -77,24 +79,31 @@ class Ice40Accumulator(Accumulator):
         addend = Signal.like(result, name="run_extended")
         m.d.comb += [pop.eq(self.pop), addend.eq(run.as_signed() if signed else run)]
         # What a part takes from the one below: the carry of the run, that of the result, the bit that doubling moves.
-        run_carry, result_carry, below = Const(0), Const(0), late
+        run_carry, result_carry, below, sign = Const(0), Const(0), late, Const(0)
         for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
             if part:
                 below = registered(result[low - 1], f"below{part}")
                 word, first = registered(word, f"word{part}"), registered(first, f"first{part}")
                 enable, fresh = registered(enable, f"enable{part}"), registered(fresh, f"fresh{part}")
+                if signed:
+                    empty, sign = registered(empty, f"empty{part}"), registered(self.pop[-1], f"sign{part}")
             # Flip-flops of carries have the enable and the clear of their chains, or the tiles would not take them.
             chain = CarryChain(m, platform, f"run{part}")
             cells: list[tuple[Value, Value]] = []
             if not part:
                 # Nothing but `late` enters here: a control signal, which drives many cells, would come late.
                 cells.append((late, chain.bit(late, late, self.carry, lambda carry, *_: carry)))
+            elif signed:
+                chain.feed(run_carry)
             for k in range(low, min(high, len(run))):
-                operand = run_carry if part and k == low else pop[k]
-                cells.append((run[k], chain.bit(run[k], operand, first, zero_or_add if part else pop_or_add)))
+                if not part or signed:
+                    operand, function = sign if part else pop[k], pop_or_add
+                else:
+                    operand, function = run_carry if k == low else Const(0), zero_or_add
+                cells.append((run[k], chain.bit(run[k], operand, first, function)))
             if high < len(run):
                 cells.append((run_carry := Signal(name=f"run_carry{part}", reset_less=True), chain.top()))
-            update(cells, word, Const(0) if part else empty)
+            update(cells, word, empty if signed or not part else Const(0))
 
             chain = CarryChain(m, platform, f"result{part}")
             if part:

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from .config import Config
 from .delay import delay_line
 from .edge import activation_edge, weight_edge
-from .pe import PE, Control, pe_latency, uses_pairs
-from .primitives.family import family_of
+from .pe import PE, Control, pe_latency
+from .recode import chunk_width
 
 __all__ = ["Array"]
 
@@ -29,17 +29,16 @@ class Array(wiring.Component):
 
     All cycles are those of the array, which an engine may clock faster than itself (`Config.pump`).
 
-    Where PEs take sums of pairs (`uses_pairs`), the weights come one cycle later than that.
-
     Parameters
     ----------
     config : Config
-    family : str or None
-        Structure of the PEs, see `PE`; operands are recoded for it. None: that of the platform.
+    family : str
+        Structure of the PEs, see `PE`; operands are recoded for it.
 
     Members
     -------
-    a : In(planes * lanes) per row
+    a : In per row
+        A word of its buffer.
     w : In(lanes) per column
     control : In(Control)
     sum_weight : In(1)
@@ -51,12 +50,12 @@ class Array(wiring.Component):
         two cycles long and begins an even number of cycles behind the last step's words at the read ports.
     """
 
-    def __init__(self, config: Config, family: str | None = None):
+    def __init__(self, config: Config, family: str):
         self.config = config
         self.family = family
         super().__init__(
             {
-                "a": In(config.planes * config.lanes).array(config.rows),
+                "a": In(chunk_width(config, family) * config.chunks_per_lanes).array(config.rows),
                 "w": In(config.lanes).array(config.columns),
                 "control": In(Control),
                 "sum_weight": In(1),
@@ -71,7 +70,7 @@ class Array(wiring.Component):
         m = Module()
         config = self.config
         rows, columns, hop = config.rows, config.columns, config.hop
-        family = self.family or family_of(platform)
+        family = self.family
         latency = pe_latency(config, family)
         arrival = latency - int(config.stages > 0)  # of control at the PEs
 
@@ -80,24 +79,22 @@ class Array(wiring.Component):
         # A slower engine sees it in the same cycle of its own whichever word of a step is the last.
         align = -(1 + config.stages + config.pop_latency + 3 + config.skew) % config.pump
         ready = delay_line(m, controls[-1].drain, config.pop_latency - latency + align, "ready")[-1]
-        # Sums of pairs take a cycle at the edge of a row; the weights come a cycle later by themselves.
-        pairs = uses_pairs(config, family)
         a, w = [], []
         for r in range(rows):
-            word = activation_edge(m, platform, self.a[r], config, family, f"row{r}")
+            word = activation_edge(m, self.a[r], config, family, f"row{r}")
             a.append(delay_line(m, word, columns // hop, f"a{r}", reset_less=True))
         for c in range(columns):
             word = weight_edge(m, self.w[c], config, family, f"column{c}")
             w.append(delay_line(m, word, (rows - 1) // hop, f"w{c}", reset_less=True))
         word = weight_edge(m, self.sum_weight.replicate(config.lanes), config, family, "sums")
-        sum_weights = delay_line(m, word, config.skew + pairs, "sum_weight", reset_less=True)
+        sum_weights = delay_line(m, word, config.skew, "sum_weight", reset_less=True)
 
         pes = {}
         for r in range(rows):
             for c in range(columns + config.sum_column):
                 skew = r // hop + c // hop
                 m.submodules[f"pe_{r}_{c}"] = pes[r, c] = pe = PE(config, family)
-                weight = w[c][r // hop] if c < columns else sum_weights[skew + pairs]
+                weight = w[c][r // hop] if c < columns else sum_weights[skew]
                 m.d.comb += [
                     pe.a.eq(a[r][c // hop]),
                     pe.w.eq(weight),

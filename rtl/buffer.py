@@ -1,6 +1,6 @@
 """A block RAM far from who fills it and from who reads it: with registers of its own on both ways."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,8 +21,8 @@ class Buffer(wiring.Component):
         Registers on each of the two ways.
     read_domain : str
         Clock domain of reading; that of writing is `sync`.
-    parts, copies : int
-        `write_data` has that many parts, each of which is repeated over a part of the width.
+    copies : int
+        `write_data` stands so many times in the width.
 
     Members
     -------
@@ -37,13 +37,11 @@ class Buffer(wiring.Component):
         depth: int,
         stages: int,
         granule: int | None = None,
-        parts: int = 1,
         copies: int = 1,
         read_domain: str = "sync",
     ):
         self.ram = BlockRam(width=width, depth=depth, granule=granule, read_domain=read_domain)
         self.stages = stages
-        self.parts = parts
         self.copies = copies
         members = dict(self.ram.signature.members)
         super().__init__(members | {"write_data": In(width // copies), "read_data": Out(width)})
@@ -62,7 +60,5 @@ class Buffer(wiring.Component):
             ram.write.eq(late(self.write, "write", reset_less=False)),
             ram.write_address.eq(late(self.write_address, "write_address")),
         ]
-        data = late(self.write_data, "write_data")
-        part = len(data) // self.parts
-        m.d.comb += ram.write_data.eq(Cat(data.word_select(k, part).replicate(self.copies) for k in range(self.parts)))
+        m.d.comb += ram.write_data.eq(late(self.write_data, "write_data").replicate(self.copies))
         return m

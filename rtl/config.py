@@ -45,8 +45,8 @@ class Config:
     """Clock of the array in multiples of that of the engine around it = words of a run per cycle of the engine, 1 or 2.
     With 2 the array and the read ports of its buffers are in clock domain `fast`."""
     levels: int = 1
-    """Levels of adders between two registers in the tree of a PE with W = 1 on ECP5, 1..3; on iCE40 these are always
-    two, but with 1 accumulators are cut into parts, where the tree leaves time for that: a faster PE of more cells."""
+    """Levels of adders between two registers in the tree of a PE, 1..3. With W = 1 on iCE40 these are always two, but
+    with 1 accumulators are cut into parts, where the tree leaves time for that: a faster PE of more cells."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
@@ -188,9 +188,9 @@ class Config:
 
     @property
     def ladder_bits(self) -> int:
-        """Bits of the line of a ladder: fraction, multiplier, offset, shift (6), negate, and double with
-        corrections."""
-        return 2 * self.mul_width + self.acc_width + 7 + self.corrections
+        """Bits of the line of a ladder: fraction, multiplier, offset, shift (6), negate, double with corrections, and
+        valid with several planes per cycle."""
+        return 2 * self.mul_width + self.acc_width + 7 + self.corrections + (self.planes > 1)
 
     @property
     def line_words(self) -> int:
@@ -215,15 +215,15 @@ class Config:
         """Operands at a PE to their popcount in the slowest family; in others it comes earlier and the array waits.
         In cycles of the array.
 
-        W = 1: a register per level of the tree of full adders on ECP5. W > 1: pairs of lanes at the edge of a row,
-        their choice with the first level, every second level; or groups of 8 lanes, then adders of four operands.
+        W = 1: a register per level of the tree of full adders on ECP5. W > 1: the choice of pairs of lanes, then every
+        `levels` levels (one: and an accumulator in two parts); or groups of 8 lanes, then adders of four operands.
         """
         if self.planes == 1:
             return max(2, (self.lanes - 1).bit_length() - 1)
         stages, operands = 1, -(-self.lanes // 8)
         while operands > 1:
             stages, operands = stages + 1, -(-operands // 4)
-        pairs = 2 + (self.lanes.bit_length() - 2) // 2
+        pairs = 1 + -(-(self.lanes.bit_length() - 2) // self.levels) + (self.levels == 1)
         return max(pairs, stages + (2 if self.planes > 4 else 1))
 
     @property

@@ -1,26 +1,22 @@
-"""What operands pass at the edge of the array, once per row or column, in front of the PEs of a family."""
+"""What operands pass between the buffers and the PEs of a family, once per row or column."""
 
-from amaranth.hdl import Module, Value
+from amaranth.hdl import Cat, Module, Value
 
 from .config import Config
-from .pair_sums import pair_sums
-from .pe import uses_pairs
 from .popcount_absorbed import stagger
+from .recode import uses_pairs
 
 __all__ = ["activation_edge", "weight_edge"]
 
 
-def activation_edge(m: Module, platform: object, word: Value, config: Config, family: str, name: str) -> Value:
-    """A row's word (planes * lanes bits, recoded) as its PEs take it; sums of pairs come a cycle later."""
-    if uses_pairs(config, family):
-        return pair_sums(m, platform, word, config, family, name)
-    return _stagger(m, word, config, family, name)
+def activation_edge(m: Module, word: Value, config: Config, family: str, name: str) -> Value:
+    """A word of a row buffer, chunk by chunk with all planes of each, as the PEs of the row take it."""
+    planes, chunk = config.planes, config.chunk
+    if planes > 1 and not uses_pairs(config, family):
+        return Cat(word.word_select(k * planes + v, chunk) for v in range(planes) for k in range(config.lanes // chunk))
+    return weight_edge(m, word, config, family, name)
 
 
 def weight_edge(m: Module, word: Value, config: Config, family: str, name: str) -> Value:
     """A column's word (lanes bits, recoded) as its PEs take it."""
-    return word if uses_pairs(config, family) else _stagger(m, word, config, family, name)
-
-
-def _stagger(m: Module, word: Value, config: Config, family: str, name: str) -> Value:
-    return stagger(m, word, config, name) if family == "ecp5" else word
+    return stagger(m, word, config, name) if family == "ecp5" and config.planes == 1 else word

@@ -17,12 +17,11 @@ from .feed import Feed
 from .fetch import Fetch
 from .loader import Loader
 from .memory import MemorySignature
-from .pe import uses_pairs
 from .phase import Phase
 from .primitives.dsp import counter
 from .primitives.family import family_of
 from .queue import Queue
-from .recode import recode
+from .recode import chunk_width, recode, recode_chunk
 from .relay import Relay
 from .store import Store
 
@@ -104,10 +103,9 @@ class Engine(wiring.Component):
         m.submodules.fetch = reset(fetch := Fetch(config))
         m.submodules.loader = reset(loader := Loader(config))
         m.submodules.execute = reset(execute := Execute(config))
-        # Weights that meet sums of pairs are read a cycle later; that is still before the loader can write there.
-        w_lag = int(uses_pairs(config, self.family or family_of(platform)))
-        m.submodules.feed = reset(feed := Feed(config, w_lag=w_lag))
-        m.submodules.array = reset(DomainRenamer(config.array_domain)(array := Array(config, self.family)))
+        family = self.family or family_of(platform)
+        m.submodules.feed = reset(feed := Feed(config))
+        m.submodules.array = reset(DomainRenamer(config.array_domain)(array := Array(config, family)))
         m.submodules.store = reset(store := Store(config))
         queues = [Queue(32, config.queue_depth) for _ in Unit]
         for unit, queue, target in zip(Unit, queues, (loader, execute, store), strict=True):
@@ -139,7 +137,10 @@ class Engine(wiring.Component):
         domain = config.array_domain
         # Operands enter the buffers in the form that the PEs of the family take.
         lane_word = Signal(config.lanes)
-        m.d.comb += lane_word.eq(recode(loader.wdata, config, platform, family=self.family))
+        m.d.comb += lane_word.eq(recode(loader.wdata, config, family=family))
+        row_data, copies = lane_word, 1
+        if config.planes > 1:  # the loader has one chunk of all planes, which stands at every place of the word
+            row_data, copies = recode_chunk(m, platform, loader.row_data, config, family), config.chunks_per_lanes
 
         def relayed(value, name: str):
             """The value, a register away where ways are long."""
@@ -149,13 +150,12 @@ class Engine(wiring.Component):
             m.d.comb += relay.i.eq(value)
             return relay.o
 
-        several = config.planes > 1  # the loader has a chunk for each plane, which stands at every place of the word
         for r in range(config.rows):
             if r % _GROUP == 0:
-                data = relayed(loader.row_data if several else lane_word, f"rows_{r}")
+                data = relayed(row_data, f"rows_{r}")
             m.submodules[f"row_buffer_{r}"] = buffer = Buffer(
-                width=config.planes * config.lanes, depth=config.row_depth, granule=config.chunk, stages=stages,
-                parts=config.planes, copies=config.chunks_per_lanes if several else 1, read_domain=domain,
+                width=len(array.a[r]), depth=config.row_depth, granule=chunk_width(config, family), stages=stages,
+                copies=copies, read_domain=domain,
             )  # fmt: skip
             port = feed.a[r // config.hop]
             m.d.comb += [

@@ -18,13 +18,12 @@ class Feed(wiring.Component):
     read ports then. Else it is registered in domain `fast` at the end of that cycle of `sync`, and comes in two cycles
     of `fast`: first the first word, then the second one, or nothing.
 
-    Ports k of `a` and `w` come k cycles of the array behind ports 0, and all of `w` `w_lag` more. Control and weight of
-    the activation sums come 1 + `stages` cycles of the array behind port 0 of `a`: with the words that are read.
+    Ports k of `a` and `w` come k cycles of the array behind ports 0. Control and weight of the activation sums come 1 +
+    `stages` cycles of the array behind ports 0: with the words that are read.
 
     Parameters
     ----------
     config : Config
-    w_lag : int
 
     Members
     -------
@@ -39,9 +38,8 @@ class Feed(wiring.Component):
     array_control : Out(Control), array_sum_weight : Out(1)
     """
 
-    def __init__(self, config: Config, *, w_lag: int):
+    def __init__(self, config: Config):
         self.config = config
-        self.w_lag = w_lag
         layout = access_layout(config)
         super().__init__(
             {
@@ -85,13 +83,13 @@ class Feed(wiring.Component):
             m.d.comb += then.fresh.eq(control.fresh & two)
             access, control = words(access, behind, "access"), words(now, then, "control", reset_less=False)
 
-        def skewed(ports, address, lag: int, name: str) -> None:
-            steps = delay_line(m, Cat(access.read, address), lag + len(ports) - 1, name, reset_less=True, domain=domain)
-            for port, step in zip(ports, steps[lag:], strict=True):
+        def skewed(ports, address, name: str) -> None:
+            steps = delay_line(m, Cat(access.read, address), len(ports) - 1, name, reset_less=True, domain=domain)
+            for port, step in zip(ports, steps, strict=True):
                 m.d.comb += Cat(port.read, port.address).eq(step)
 
-        skewed(self.a, access.a, 0, "a_skewed")
-        skewed(self.w, access.w, self.w_lag, "w_skewed")
+        skewed(self.a, access.a, "a_skewed")
+        skewed(self.w, access.w, "w_skewed")
         m.d.comb += [
             self.array_control.eq(delay_line(m, control, 1 + stages, "control", domain=domain)[-1]),
             self.array_sum_weight.eq(

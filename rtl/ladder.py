@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..golden.ladder import has_validity
 from .config import Config
 from .delay import delay_line
 from .primitives.adders import add_turned
@@ -13,7 +14,8 @@ __all__ = ["Ladder", "parameters_layout"]
 
 
 def parameters_layout(config: Config) -> data.StructLayout:
-    """The line of a ladder in main memory and in the ladder memory, see `golden.ladder.pack_ladder`."""
+    """The line of a ladder in main memory and in the ladder memory, see `golden.ladder.pack_ladder`; the ladder itself
+    does not use `valid`."""
     fields = {
         "fraction": config.mul_width,
         "multiplier": config.mul_width,
@@ -23,6 +25,8 @@ def parameters_layout(config: Config) -> data.StructLayout:
     }
     if config.corrections:
         fields["double"] = 1
+    if has_validity(config):
+        fields["valid"] = 1
     return data.StructLayout({**fields, "unused": 32 * config.line_words - config.ladder_bits})
 
 

@@ -98,20 +98,20 @@ class Loader(wiring.Component):
         depth_bits = len(self.address)
         address, pixels = config.chunk_address_bits, config.pixel_bits
 
-        # --- registers: counts are kept as last index, WORDS as the way back over a plane -----------
+        # --- registers: counts are kept as last index -------------------------------------------------
         shapes = {
             LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.GROUP_STEP: address,
             LoadReg.UNITS: range(config.row_depth * per_lanes),
             LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
             LoadReg.IY: pixels + 1, LoadReg.IX: pixels + 1,
-            LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.VALID: 1, LoadReg.VALID_ADDR: address,
-            LoadReg.WORDS: range(config.row_depth), LoadReg.SKIP: range(config.row_depth),
+            LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.SKIP: range(config.row_depth),
             LoadReg.WGT: address, LoadReg.WWORDS: range(config.column_depth),
         }  # fmt: skip
         if planes == 1:
-            shapes[LoadReg.UNIT_LOG2] = range(lane_shift + 1)
+            shapes |= {LoadReg.UNIT_LOG2: range(lane_shift + 1), LoadReg.VALID: 1, LoadReg.VALID_ADDR: address}
         counts = (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.STEP, LoadReg.PLANES, LoadReg.WWORDS)
         reg = {r: Signal(shape, name=r.name.lower(), reset_less=True) for r, shape in shapes.items()}
+        valid, valid_address = reg.get(LoadReg.VALID, Const(0)), reg.get(LoadReg.VALID_ADDR, Const(0))
         unit_mask = Signal(lane_shift)  # chunks per unit and plane - 1
         if planes == 1:
             m.d.comb += unit_mask.eq((1 << reg[LoadReg.UNIT_LOG2]) - 1)
@@ -148,9 +148,8 @@ class Loader(wiring.Component):
                     with m.Elif(set_):
                         m.d.sync += register.eq(0)
                 else:
-                    value = -field.value if r == LoadReg.WORDS else field.value - (r in counts)
                     with m.If(put):
-                        m.d.sync += register.eq(value)
+                        m.d.sync += register.eq(field.value - (r in counts))
 
         # What a step does to the buffers: in the cycle in which it reads, in the next one, and when its word comes.
         reading, read = Signal(step_layout(config)), Signal(step_layout(config))
@@ -220,9 +219,6 @@ class Loader(wiring.Component):
         group = Signal(4 - exact_log2(planes), reset_less=True)
         # Chunks of the word at work already filled for row 0; at the end of a group the rest gets zeros (filler).
         fill, filler = Signal(lane_shift, reset_less=True), Signal(reset_less=True)
-        # Before group 0: its plane 0 is the validity plane, and stands elsewhere in main memory. With one plane per
-        # cycle that is a group like the others.
-        validity = Signal(reset_less=True)
 
         taps_end, tail, full, group_end, last_group, load_end = (Signal(name=n) for n in (
             "taps_end", "tail", "full", "group_end", "last_group", "load_end"))  # fmt: skip
@@ -237,7 +233,7 @@ class Loader(wiring.Component):
             next_fill.eq(fill + Mux(filler | takes[0], unit_mask + 1, 0)),
             group_end.eq(tail & full),
             last_group.eq(group == reg[LoadReg.PLANES] >> exact_log2(planes)),
-            load_end.eq(group_end & (~kind.act | (last_group & ~validity))),
+            load_end.eq(group_end & (~kind.act | last_group)),
             y.eq(ky + reg[LoadReg.IY]),
         ]
         with m.If(step):
@@ -247,11 +243,9 @@ class Loader(wiring.Component):
             with m.If((ky == ky_end) | idle):
                 m.d.sync += ky.eq(0)
         with m.If(step & group_end):
-            m.d.sync += [group.eq(group + ~validity), validity.eq(0)]
+            m.d.sync += group.eq(group + 1)
         with m.If(idle):
             m.d.sync += [first.eq(1), Cat(group, fill, filler).eq(0)]
-            if planes > 1:
-                m.d.sync += validity.eq(reg[LoadReg.VALID])
         runs_on, hinders = Signal(), Signal()  # in the next cycle: a step is made; the one that reads hinders a load
         m.d.comb += [
             runs_on.eq(prime | (run & ~(advance & load_end))),
@@ -270,7 +264,7 @@ class Loader(wiring.Component):
         # A choice of four in two LUT4 per bit: `low` is the first two, or which of the others.
         near, far = origin.as_value()[0], origin.as_value()[1]
         low = Mux(far, near.replicate(address), Mux(near, row_address, chunk_address))
-        counted_from = Mux(far, (low & reg[LoadReg.WGT]) | (~low & reg[LoadReg.VALID_ADDR]), low)
+        counted_from = Mux(far, (low & reg[LoadReg.WGT]) | (~low & valid_address), low)
         unit_chunks = Mux(kind.act, (unit_mask + 1) * planes, Mux(kind.weight, per_lanes, ladder_part))
         m.d.comb += next_address.eq(
             counted_from
@@ -311,15 +305,15 @@ class Loader(wiring.Component):
                 base.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
                 row_address.eq(reg[LoadReg.ACT]),
                 Cat(by_unit, by_row, by_group).eq(0),
-                row_start.eq(~reg[LoadReg.VALID]),
+                row_start.eq(~valid),
             ]
             with m.Switch(opcode):
                 with m.Case(Op.LOADA):
                     m.d.sync += [
                         unit_end.eq(reg[LoadReg.UNITS]),
                         ky_end.eq(reg[LoadReg.KH]),
-                        valid_plane.eq(reg[LoadReg.VALID]),
-                        origin.eq(Mux(reg[LoadReg.VALID], _Origin.VALID, _Origin.ROW)),
+                        valid_plane.eq(valid),
+                        origin.eq(Mux(valid, _Origin.VALID, _Origin.ROW)),
                     ]
                 with m.Case(Op.LOADW):
                     m.d.sync += [unit_end.eq(reg[LoadReg.WWORDS]), ky_end.eq(config.columns - 1)]
@@ -351,8 +345,6 @@ class Loader(wiring.Component):
                     reading.first.eq(first),
                     reading.alone.eq(first | ~kind.act),
                     reading.end.eq(Mux(kind.act, group_end, row_end)),
-                    reading.first_plane.eq(~reg[LoadReg.VALID] | validity | (group != 0)),
-                    reading.other_planes.eq(~validity),
                     reading.filled.eq(load_end & signal),
                 ]
             with m.If(run & kind.act):
@@ -392,7 +384,6 @@ class Loader(wiring.Component):
             placer.coming.eq(coming),
             placer.base.eq(with_word(base, "base")),
             placer.unit_mask.eq(unit_mask),
-            placer.words.eq(reg[LoadReg.WORDS]),
             placer.skip.eq(reg[LoadReg.SKIP]),
         ]
         for name in ("column_enable", "column_address", "ladder_enable", "ladder_address", "filled"):

@@ -1,16 +1,15 @@
-"""What a row of PEs with several activation planes shares at its edge: sums and differences of pairs of lanes."""
+"""What PEs with several activation planes take instead of activations: sums and differences of pairs of lanes."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Value
 
-from .config import Config
 from .primitives import ice40
 
 __all__ = ["pair_sums", "sums_width"]
 
 
-def sums_width(config: Config) -> int:
-    """Bits of what `pair_sums` makes of a word."""
-    return (2 * config.planes + 1) * config.lanes // 2
+def sums_width(lanes: int, planes: int) -> int:
+    """Bits of what `pair_sums` makes of so many lanes."""
+    return (2 * planes + 1) * lanes // 2
 
 
 def _difference(low: Value, high: Value) -> Value:
@@ -23,8 +22,8 @@ def _difference(low: Value, high: Value) -> Value:
     return Cat(*bits, carry)
 
 
-def pair_sums(m: Module, platform: object, a: Value, config: Config, family: str, name: str) -> Signal:
-    """For the word `a` of a row, what all its PEs take instead: registered, so one cycle later.
+def pair_sums(m: Module, platform: object, a: Value, planes: int, family: str) -> Value:
+    """For activations `a`, the lanes of plane 0 lowest, what PEs of the family take instead. Combinational.
 
     With A0 and A1 the W-bit activation codes of lanes 2k and 2k + 1, u = A0 + A1 and v = A0 + ~A1, of W + 1 bits each:
     for every pair u, then the bits of v from 1 on; the lowest one is the complement of that of u.
@@ -33,20 +32,16 @@ def pair_sums(m: Module, platform: object, a: Value, config: Config, family: str
     which and bit 1 of u it is the XNOR. Every other pair has, in place of the lowest bit of u, its XOR with that of the
     pair before.
     """
-    planes, lanes = config.planes, config.lanes
-    word = Signal(lanes * planes, name=f"{name}_word")
-    m.d.comb += word.eq(a)
-    sums = []
+    lanes = len(a) // planes
+    sums: list[Value] = []
     for lane in range(0, lanes, 2):
-        low, high = (Cat(word[v * lanes + k] for v in range(planes)) for k in (lane, lane + 1))
+        low, high = (Cat(a[v * lanes + k] for v in range(planes)) for k in (lane, lane + 1))
         if family == "ice40":
-            parity = Cat(word[lane - 2 : lane + 2] if lane % 4 else word[lane : lane + 2]).xor()
-            sums += [parity, *_ice40_sums(m, platform, low, high, f"{name}_{lane}")]
+            parity = a[lane // 4 * 4 : lane + 2].xor()
+            sums += [parity, *_ice40_sums(m, platform, low, high, f"sums{lane}")]
         else:
             sums += [*(low + high), *_difference(low, high)]
-    out = Signal(sums_width(config), name=f"{name}_sums", reset_less=True)
-    m.d.sync += out.eq(Cat(sums))
-    return out
+    return Cat(sums)
 
 
 def _ice40_sums(m: Module, platform: object, low: Value, high: Value, name: str) -> list[Value]:

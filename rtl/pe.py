@@ -12,22 +12,16 @@ from .accumulator_ice40 import Ice40Accumulator
 from .config import Config
 from .control import Control
 from .delay import delay_line
-from .pair_sums import sums_width
 from .popcount import Popcount
 from .popcount_absorbed import AbsorbedPopcount
 from .popcount_pairs import PairPopcount
 from .popcount_parity import ParityPopcount
-from .recode import uses_parity
+from .recode import chunk_width, uses_pairs, uses_parity
 
-__all__ = ["ACCUMULATORS", "PE", "Control", "accumulator_of", "pe_latency", "popcount_of", "uses_pairs"]
+__all__ = ["ACCUMULATORS", "PE", "Control", "accumulator_of", "pe_latency", "popcount_of"]
 
 ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
 """Class of accumulator in the PEs of each family."""
-
-
-def uses_pairs(config: Config, family: str) -> bool:
-    """Whether the PEs of the family take sums of pairs of lanes (`pair_sums.pair_sums`) as activations."""
-    return family in ("ice40", "ecp5") and config.planes > 1
 
 
 def popcount_of(config: Config, family: str) -> Popcount | AbsorbedPopcount | PairPopcount | ParityPopcount:
@@ -67,7 +61,7 @@ class PE(wiring.Component):
     so they come a cycle earlier than that.
 
     The structure depends on the family of the fabric, the function does not, but for the operands: they are what
-    `recode.recode`, and behind the buffers the array, makes of a word for that family. Vendor cells appear only on a
+    `recode`, in front of the buffers, and `edge`, behind them, make for that family. Vendor cells appear only on a
     platform of the family; elsewhere the same structure is made of equations.
 
     Parameters
@@ -102,7 +96,7 @@ class PE(wiring.Component):
         self.parts = self._accumulator.parts
         super().__init__(
             {
-                "a": In(sums_width(config) if uses_pairs(config, family) else config.planes * config.lanes),
+                "a": In(chunk_width(config, family) * config.chunks_per_lanes),
                 "w": In(config.lanes),
                 "c_ahead": In(Control),
                 "c_run": In(Control),

@@ -12,15 +12,10 @@ __all__ = ["BufferWrite", "Placer", "step_layout"]
 
 
 class BufferWrite(wiring.Signature):
-    """Write port of a row buffer: `address` (word), `enable` (per plane and chunk)."""
+    """Write port of a row buffer: `address` (word), `enable` (per chunk, of all planes of a word)."""
 
     def __init__(self, config: Config):
-        super().__init__(
-            {
-                "address": Out(range(config.row_depth)),
-                "enable": Out(config.planes * config.chunks_per_lanes),
-            }
-        )
+        super().__init__({"address": Out(range(config.row_depth)), "enable": Out(config.chunks_per_lanes)})
 
 
 def step_layout(config: Config) -> data.StructLayout:
@@ -34,8 +29,6 @@ def step_layout(config: Config) -> data.StructLayout:
             "alone": 1,  # no load starts while it reads
             "taken": config.rows,
             "end": 1,  # of a group of planes, column, ladder
-            "first_plane": 1,  # plane 0 of the group is written
-            "other_planes": 1,  # so are the others
             "filled": 1,
         }
     )
@@ -53,9 +46,8 @@ class Placer(wiring.Component):
         (asserted in simulation).
     base : In
         Buffer address of the load, with its first step coming.
-    unit_mask, words, skip : In
-        LOADA: chunks per unit - 1; minus the lane words of a plane (the way back behind the validity plane, which the
-        other planes of its group join); words to leave out behind a group.
+    unit_mask, skip : In
+        LOADA: chunks per unit - 1; words to leave out behind a group.
     row : Out(BufferWrite) per row
     column_enable : Out(columns), column_address : Out
     ladder_enable : Out(ladder_words), ladder_address : Out
@@ -71,7 +63,6 @@ class Placer(wiring.Component):
                 "first": In(1),
                 "base": In(range(max(config.row_depth, config.column_depth, config.ladder_depth))),
                 "unit_mask": In(max(1, exact_log2(config.chunks_per_lanes))),
-                "words": In(range(config.row_depth)),
                 "skip": In(range(config.row_depth)),
                 "row": Out(BufferWrite(config)).array(config.rows),
                 "column_enable": Out(config.columns),
@@ -85,7 +76,7 @@ class Placer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, coming = self.config, self.coming
-        planes, per_lanes = config.planes, config.chunks_per_lanes
+        per_lanes = config.chunks_per_lanes
         lane_shift = exact_log2(per_lanes)
         unit_mask = self.unit_mask[:lane_shift]
         writing = Signal(step_layout(config))
@@ -95,11 +86,9 @@ class Placer(wiring.Component):
             m.d.sync += Assert(~late, "loader: a load starts before the last word of the one before has come")
 
         # --- row buffers ---------------------------------------------------------------------------
-        back = ~writing.other_planes if planes > 1 else 0
         group_end = writing.act & writing.end
-        written = [writing.first_plane, *[writing.other_planes] * (planes - 1)] if planes > 1 else [1]
         jump = Signal(exact_log2(config.row_depth))
-        m.d.comb += jump.eq(Mux(coming.first, self.base, 0) | Mux(group_end, Mux(back, self.words, self.skip), 0))
+        m.d.comb += jump.eq(Mux(coming.first, self.base, 0) | Mux(group_end, self.skip, 0))
         for r, port in enumerate(self.row):
             place = Signal(lane_shift + len(jump), name=f"place{r}", reset_less=True)
             taken = writing.taken[r]
@@ -111,7 +100,7 @@ class Placer(wiring.Component):
             here = Cat(((p ^ place) & ~unit_mask)[:lane_shift] == 0 for p in range(per_lanes))
             m.d.comb += [
                 port.address.eq(place >> lane_shift),
-                port.enable.eq(Cat(Mux(taken & plane, here, 0) for plane in written)),
+                port.enable.eq(Mux(taken, here, 0)),
             ]
 
         # --- column buffers and ladder memory -----------------------------------------------------

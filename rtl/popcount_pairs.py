@@ -16,8 +16,6 @@ __all__ = ["PairPopcount"]
 _CHAINS = {"ice40": ice40.CarryChain, "ecp5": ecp5.CarryChain}
 _CELLS = 26
 """Cells of a carry chain on ECP5: static timing sees a path through all of them."""
-_LEVELS = 2
-"""Levels of carry chains between two registers, behind the first level."""
 
 
 class PairPopcount(wiring.Component):
@@ -28,19 +26,19 @@ class PairPopcount(wiring.Component):
     for 0 1: in each case q + w0 - 1, where each bit of q is one LUT of a bit of u, a bit of v and two weights. The w0
     are the carry ins of the adders of the tree, which are as many but one, and the lanes / 2 ones come off on the way.
 
-    One word per cycle, no flow control; `LATENCY` cycles from the activations at the edge of the row to the sum, one
-    less from the weights; no resets.
+    One word per cycle, no flow control; `LATENCY` cycles from the operands to the sum; no resets.
 
     Parameters
     ----------
     config : Config
-        Uses `lanes` and `planes`, which is more than 1.
+        Uses `lanes`, `planes`, which is more than 1, and `levels`: of adders between two registers. The choice of the
+        pairs has registers of its own.
     family : str
         "ice40" or "ecp5".
 
     Members
     -------
-    a : In(sums_width(config))
+    a : In(sums_width(lanes, planes))
         See `pair_sums`.
     w : In(lanes)
     o : Out
@@ -56,7 +54,7 @@ class PairPopcount(wiring.Component):
         highest = config.lanes * ((1 << config.planes) - 1)
         super().__init__(
             {
-                "a": In(sums_width(config)),
+                "a": In(sums_width(config.lanes, config.planes)),
                 "w": In(config.lanes),
                 "o": Out(signed(highest.bit_length() + 1)),
                 "carry": Out(1),
@@ -65,7 +63,7 @@ class PairPopcount(wiring.Component):
 
     @staticmethod
     def latency(config: Config) -> int:
-        return 2 + -(-(config.lanes.bit_length() - 3) // _LEVELS)
+        return 1 + -(-(config.lanes.bit_length() - 2) // config.levels)
 
     def elaborate(self, platform):
         m = Module()
@@ -95,6 +93,7 @@ class PairPopcount(wiring.Component):
         turned = ones - self.config.planes if ice else -1
         if turned == 0:
             numbers[-1] = self._choose_ice40(m, platform, *pairs[-1], name="q_turned", turned=True)
+        numbers, carries = registered([numbers, carries])
 
         # Adders as (two operands, carry, sum, what turns its highest bit). On ECP5 levels that no path joins share
         # chains, which saves cells. On iCE40 it saves no LUT, and nextpnr's default router may not come to an end with
@@ -104,7 +103,7 @@ class PairPopcount(wiring.Component):
         for level in range(levels):
             count = len(numbers) // 2
             sums = [Signal(width + level + 1, name=f"sum{level}_{k}") for k in range(count)]
-            group = groups.setdefault(level if ice else level % _LEVELS, [])
+            group = groups.setdefault(level if ice else level % self.config.levels, [])
             for k, (x, y, carry, total) in enumerate(
                 zip(numbers[::2], numbers[1::2], carries[:count], sums, strict=True)
             ):
@@ -112,12 +111,12 @@ class PairPopcount(wiring.Component):
                 if turned >= 0 and k == count - 1 and level >= turned - 1:
                     turn = [Const(1)] if level == turned - 1 else y[ones:]
                 if ice and not level:
-                    low, carry = self._lowest(m, platform, pairs[2 * k], pairs[2 * k + 1], f"low{k}")
+                    low, carry = registered([*self._lowest(m, platform, pairs[2 * k], pairs[2 * k + 1], f"low{k}")])
                     m.d.comb += total[0].eq(low)
                     x, y, total = x[1:], y[1:], total[1:]
                 group.append((x, y, carry, total, turn))
             numbers, carries = [list(total) for total in sums], carries[count:]
-            if level % _LEVELS == 0 and level < levels - 1:
+            if (level + 1) % self.config.levels == 0 and level < levels - 1:
                 numbers, carries = registered([numbers, carries])
         for name, adders in groups.items():
             chains = [[k] for k in range(len(adders))] if ice else pack([len(x) + 1 for x, *_ in adders], _CELLS - 1)
@@ -127,8 +126,7 @@ class PairPopcount(wiring.Component):
         if turned >= 0:
             o = Signal.like(total, name="o_registered", reset_less=True)
             m.d.sync += o.eq(total)
-            # All but the last bit, which comes last, are looked at in front of the register.
-            m.d.comb += self.o.eq(Cat(o, o[-1] & registered(total[ones:-1].all())))
+            m.d.comb += self.o.eq(Cat(o, o[ones:].all()))
         else:
             o = Signal.like(self.o, name="o_registered", reset_less=True)
             high = Signal(signed(len(o) - ones))

@@ -60,7 +60,6 @@ PRESETS: dict[str, Config] = {
             lanes=32,
             planes=4,
             pump=2,
-            levels=2,
             memory_lag=1,
             mem_width=32,
             mem_depth=32768,

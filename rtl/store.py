@@ -245,7 +245,7 @@ class Store(wiring.Component):
         ]
         valids = delay_line(m, takes[lag], latency + 1, "valid")
         m.submodules.pool = pool = Pool(config)
-        totals = []
+        totals, valid_planes = [], []
         for p in range(ladders):
             m.submodules[f"ladder{p}"] = ladder = Ladder(config)
             m.d.comb += [
@@ -263,6 +263,9 @@ class Store(wiring.Component):
                     ladder.late_word.eq(self.late_word[p]),
                 ]
             totals.append(ladder.total)
+            if several:
+                valid = delay_line(m, ladder.parameters.valid, latency, f"valid_plane{p}", reset_less=True)[-1]
+                valid_planes.append(valid)
             m.d.comb += pool.code.word_select(p, 8).eq(ladder.code)
 
         flag = delay_line(m, taken[lag].flags, latency + 1, "flags", reset_less=True)
@@ -275,7 +278,8 @@ class Store(wiring.Component):
         # --- gather codes to planes: the bits of the codes move on in every cycle ------------------------
         codes = [pool.o.word_select(p, 8) for p in range(ladders)]
         if several:
-            codes = [Mux(reg[StoreReg.SHIFT], Cat(Const(0, 1), code), code) for code in codes]
+            shifted = [Cat(valid, code) for valid, code in zip(valid_planes, codes, strict=True)]
+            codes = [Mux(reg[StoreReg.SHIFT], *both) for both in zip(shifted, codes, strict=True)]
         # When group g of planes is written, a row has gone g places further; it then fills the lowest ones.
         planes = []
         for k in range(8 + several):

@@ -5,6 +5,8 @@ chain I3 is the carry in. So the LUT of an adder bit has one input left, and wha
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import and_
 from typing import Any
 
 from amaranth.hdl import Const, Instance, Module, Signal, Value
@@ -111,13 +113,12 @@ class CarryChain:
         if len(turn) > 3:
             four = lut4(self._m, self._platform, lambda a, b, c, d: a & b & c & d, *turn[:4], name=f"{name}_turn")
             turn = [four, *turn[4:]]
-        if turn:
-            inputs = [turn[0], turn[1 % len(turn)], turn[-1]]
-            return lut4(
-                self._m, self._platform, lambda a, b, c, carry: carry ^ (a & b & c), *inputs, self._carry, name=name
-            )
-        zero = Const(0)
-        return lut4(self._m, self._platform, lambda a, b, c, carry: carry, zero, zero, zero, self._carry, name=name)
+        # Each of them at one input only: nextpnr's router swaps several of one net without end.
+        inputs = [*turn, *[Const(0)] * (3 - len(turn))]
+        return lut4(
+            self._m, self._platform, lambda *i: i[3] ^ reduce(and_, i[: len(turn)]) if turn else i[3], *inputs,
+            self._carry, name=name,
+        )  # fmt: skip
 
     def done(self) -> None:
         """Nothing; every cell is complete when it is taken."""

@@ -49,8 +49,8 @@ def test_synthesis_without_statistics_is_an_error(tmp_path: Path, monkeypatch: p
         flow.synthesize("", DEVICES["up5k"], tmp_path)
 
 
-def test_the_edge_of_a_row_counts_for_its_eighth() -> None:
-    m = Measurement("unit", 64, 4, "up5k", 512, 400, 420, 180, {"1": 50.0, "2": 40.0}, edge_luts=320)
+def test_recoding_counts_for_an_eighth() -> None:
+    m = Measurement("unit", 64, 4, "up5k", 512, 400, 420, 180, {"1": 50.0, "2": 40.0}, shared_luts=320)
     assert m.luts_per_operation == (400 + 40) / 512 and m.worst == 40.0
 
 
@@ -139,9 +139,9 @@ def test_pe_on_the_tools(device: str) -> None:
     results = pe.compare([8], [device], seeds=1, progress=silent)
     assert [m.planes for m in results.measurements] == [1, 1, 1, 2, 4, 8]
     for m in results.measurements:
-        # The accumulator alone takes its bits; the edge of a row is there only where pairs are.
+        # The accumulator alone takes its bits; recoding is there only where pairs are.
         assert 24 <= m.luts <= m.cells + 8 and m.flip_flops >= 24 and 10 < m.worst < 600
-        assert (m.edge_luts > 0) == (m.planes > 1)
+        assert (m.shared_luts > 0) == (m.planes > 1)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_assemble(seed):
     """Tasks with random register walks: every task sees the registers that it asks for, however loops are cut."""
     rng = np.random.default_rng(seed)
     tasks, wanted = [], []
-    kinds: list[dict[int, int]] = [{LoadReg.KW: int(k), LoadReg.WORDS: 3} for k in rng.integers(1, 9, 3)]
+    kinds: list[dict[int, int]] = [{LoadReg.KW: int(k), LoadReg.SKIP: 3} for k in rng.integers(1, 9, 3)]
     act, iy = int(rng.integers(1 << 21)), -3
     for _ in range(int(rng.integers(1, 12))):
         step, body = int(rng.integers(-(1 << 19), 1 << 19)), int(rng.integers(1, 9))

@@ -188,6 +188,7 @@ def test_pack_ladder(acc_width, mul_width, corrections):
     ladders = ladder.Ladders(
         *(rng.integers(0, top, 50) for top in tops),
         double=rng.integers(0, 1 + corrections, 50),
+        valid=np.ones(50, int),
         late=rng.integers(0, 1 + corrections, (50, 256)).astype(bool),
     )
     words = ladder.pack_ladder(ladders, config)
@@ -214,6 +215,13 @@ def test_pack_ladder(acc_width, mul_width, corrections):
         ladder.pack_ladder(ladders, config)
 
 
+def test_ladders_of_several_planes_say_what_their_validity_plane_is():
+    config = PRESETS["test_wide"]
+    ladders = ladder.Ladders.concatenate([ladder.Ladders.zeros(2), ladder.constant_ladders(5, 3, 0, 9, config)])
+    assert ladders.valid.tolist() == [1, 1, 0, 0, 0]
+    assert unpack_ladder(ladder.pack_ladder(ladders, config), config).valid.tolist() == [1, 1, 0, 0, 0]
+
+
 def test_pack_ladder_agrees_with_the_presets():
     for config in PRESETS.values():
         assert ladder.pack_ladder(ladder.Ladders.zeros(2), config).shape == (2, config.ladder_words)
@@ -232,7 +240,7 @@ def test_constant_ladders_on_dummy_columns(weight):
         ladders = ladder.constant_ladders(want, 3, low, high, config)
         assert (ladders.codes(np.tile(total, (3, 1)), 8, 24) == want).all()
     both = ladder.Ladders.concatenate([ladders, ladder.constant_ladders(0, 2, low, high, config)])
-    assert len(both) == 5 and both.fraction.tolist() == [255, 255, 255, 0, 0]
+    assert not both.valid.any() and len(both) == 5 and both.fraction.tolist() == [255, 255, 255, 0, 0]
     with pytest.raises(LadderError, match=r"cannot give code 3.*raise acc_width to 24"):
         ladder.constant_ladders(3, 1, 0, 1 << 22, Widths(23, 8))
     assert len(ladder.constant_ladders(0, 1, 0, 1 << 22, Widths(23, 8))) == 1

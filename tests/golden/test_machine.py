@@ -48,6 +48,7 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
     chunks = 1 << reg[LoadReg.UNIT_LOG2] if w == 1 else 1
     unit = config.chunk * chunks
     per_word = config.lanes // unit
+    words = -(-reg[LoadReg.KH] * reg[LoadReg.KW] * reg[LoadReg.UNITS] // per_word)
     group_stride = (reg[LoadReg.GROUP_STEP] + (reg[LoadReg.KH] - 1) * reg[LoadReg.ROW_STRIDE]) % (1 << 21)
     for r in range(rows):
         for m in range(-(-reg[LoadReg.PLANES] // config.planes) * config.planes):
@@ -61,18 +62,19 @@ def slow_loada(config, memory_bits, buffers, reg, rows, base):
                             value = np.full(unit, reg[LoadReg.PAD] >> m & 1)
                         else:
                             px = r * reg[LoadReg.STEP] + kx
-                            group = m // w if w > 1 else m - reg[LoadReg.VALID]
+                            valid = reg[LoadReg.VALID] if w == 1 else 0
+                            group = m // w - valid
                             address = reg[LoadReg.ACT] + group * group_stride + ky * reg[LoadReg.ROW_STRIDE]
                             address += ((px * reg[LoadReg.UNITS] + u) * w + m % w) * chunks
-                            if reg[LoadReg.VALID] and m == 0:
-                                address = reg[LoadReg.VALID_ADDR] + u * w * chunks
+                            if valid and m == 0:
+                                address = reg[LoadReg.VALID_ADDR] + u * chunks
                             value = memory_bits[address % (1 << 21) * config.chunk :][:unit]
-                        place = base + m // config.planes * (reg[LoadReg.WORDS] + reg[LoadReg.SKIP]) + i // per_word
+                        place = base + m // config.planes * (words + reg[LoadReg.SKIP]) + i // per_word
                         lane = i % per_word * unit
                         buffers[r, place, m % config.planes, lane : lane + unit] = value
                         i += 1
             while i % per_word:
-                place = base + m // config.planes * (reg[LoadReg.WORDS] + reg[LoadReg.SKIP]) + i // per_word
+                place = base + m // config.planes * (words + reg[LoadReg.SKIP]) + i // per_word
                 buffers[r, place, m % config.planes, i % per_word * unit :][:unit] = 0
                 i += 1
 
@@ -98,7 +100,7 @@ def test_loada(config, seed):
         LoadReg.UNIT_LOG2: log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: int(rng.integers(1, 5)),
         LoadReg.H: h, LoadReg.W: width, LoadReg.IY: iy, LoadReg.IX: ix, LoadReg.PLANES: planes,
         LoadReg.PAD: int(rng.integers(1 << 9)), LoadReg.VALID: valid,
-        LoadReg.VALID_ADDR: 32 * config.chunks_per_word, LoadReg.WORDS: words, LoadReg.SKIP: skip,
+        LoadReg.VALID_ADDR: 32 * config.chunks_per_word, LoadReg.SKIP: skip,
     }  # fmt: skip
     rows = int(rng.integers(1, config.rows + 1))
     base = int(rng.integers(config.row_depth - -(-planes // config.planes) * (words + skip) + 1))
@@ -194,7 +196,7 @@ def test_store(config, pool, shift):
     n_bits, tile, ladder = 3, 1, 2 * config.columns
     count = config.ladder_depth
     zeros = Ladders.zeros(count)
-    limits = {"neg": 2, "shift": 8, "offset": 1 << config.acc_width, "multiplier": 250, "fraction": 250}
+    limits = {"valid": 2, "neg": 2, "shift": 8, "offset": 1 << config.acc_width, "multiplier": 250, "fraction": 250}
     ladders = dataclasses.replace(zeros, **{name: rng.integers(hi, size=count) for name, hi in limits.items()})
     data = pack_ladder(ladders, config).astype("<u4").tobytes()
     pixel = max(2 * config.columns, config.chunk) // config.granule * config.planes
@@ -215,13 +217,13 @@ def test_store(config, pool, shift):
     a, w = random_buffers(m, rng)
     before = bits(m.memory).copy()
     assert m.run(ENTRY) is Status.OK
-    best = np.zeros((config.rows, config.columns), int)
+    best, valid = np.zeros((config.rows, config.columns), int), [0] * config.columns
     for n, (kind, low, high) in enumerate(steps):
         s = slow_tile(config, a, w, n, n, 1, 1, 1, 1, 1)
         for r in range(config.rows):
             for c in range(config.columns):
                 channel = (ladder + tile * config.columns + c) % config.ladder_depth
-                neg, down, offset, mul, fraction = (int(getattr(ladders, name)[channel]) for name in limits)
+                valid[c], neg, down, offset, mul, fraction = (int(getattr(ladders, name)[channel]) for name in limits)
                 t = s[r, c] + s[r, -1]
                 d = (offset - t if neg else t - offset) % (1 << config.acc_width)
                 d -= (1 << config.acc_width) if d >> (config.acc_width - 1) else 0
@@ -236,7 +238,7 @@ def test_store(config, pool, shift):
                 unit, lane = divmod(tile * config.columns + c, config.chunk)
                 at = (dst + r * pixel + place // w * pixel * config.rows) * config.granule
                 at += (unit * w + place % w) * config.chunk + lane
-                before[at] = best[r, c] << first >> place & 1
+                before[at] = (best[r, c] << first | valid[c] * first) >> place & 1
     assert np.array_equal(bits(m.memory), before)
 
 
@@ -272,7 +274,7 @@ def test_repeat_nested():
 
 LOAD_BASICS = {
     LoadReg.ROW_STRIDE: 1, LoadReg.GROUP_STEP: 1, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 1, LoadReg.STEP: 1,
-    LoadReg.H: 1, LoadReg.W: 1, LoadReg.PLANES: 1, LoadReg.WORDS: 1, LoadReg.WWORDS: 1,
+    LoadReg.H: 1, LoadReg.W: 1, LoadReg.PLANES: 1, LoadReg.WWORDS: 1,
 }  # fmt: skip
 END = PRESETS["test_tiny"].mem_depth
 PER_WORD = PRESETS["test_tiny"].chunks_per_word
@@ -334,7 +336,7 @@ def test_images_together(config):
     program = [*sets(Engine.LOAD, {
         LoadReg.ACT: 256 * config.chunks_per_word, LoadReg.ROW_STRIDE: 2 * config.planes,
         LoadReg.GROUP_STEP: 2, LoadReg.UNITS: 1, LoadReg.KW: 1, LoadReg.KH: 2, LoadReg.STEP: 1, LoadReg.H: 9,
-        LoadReg.W: 9, LoadReg.PLANES: 3, LoadReg.WORDS: 2,
+        LoadReg.W: 9, LoadReg.PLANES: 3,
         LoadReg.WGT: 320 * config.chunks_per_word, LoadReg.WWORDS: 4,
     })]  # fmt: skip
     groups = -(-3 // config.planes)

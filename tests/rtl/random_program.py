@@ -50,7 +50,7 @@ def random_program(config: Config, rng: np.random.Generator, layers: int = 3, ti
             LoadReg.GROUP_STEP: (row_stride * (h - kh + 1) + unit * integer(0, 3)) & ((1 << 21) - 1),
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh, LoadReg.STEP: step,
             LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes, LoadReg.PAD: integer(0, 511), LoadReg.VALID: valid,
-            LoadReg.VALID_ADDR: unit * integer(0, 50), LoadReg.WORDS: words, LoadReg.SKIP: skip,
+            LoadReg.VALID_ADDR: unit * integer(0, 50), LoadReg.SKIP: skip,
             LoadReg.WWORDS: words * weight_planes, LoadReg.WGT: 32 // config.chunk * integer(0, 20),
         }.items():  # fmt: skip
             set_(Engine.LOAD, reg, value)

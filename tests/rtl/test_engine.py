@@ -103,7 +103,7 @@ def test_amaranth_simulator_agrees(config: Config) -> None:
 
 BEYOND = TINY.mem_depth * TINY.chunks_per_word
 LOAD = dict.fromkeys(LoadReg, 0) | dict.fromkeys(
-    (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.H, LoadReg.W, LoadReg.PLANES, LoadReg.WORDS), 1
+    (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.H, LoadReg.W, LoadReg.PLANES), 1
 )
 STORE = {**dict.fromkeys(StoreReg, 0), StoreReg.RAW: 1, StoreReg.DST: TINY.mem_depth * TINY.granules_per_word}
 

