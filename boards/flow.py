@@ -15,7 +15,7 @@ from .board import Board, BoardTop, SerialCore
 from .carry_feeds import fill_carry_feeds
 from .netlist import open_carry_ends, reserve, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
-from .toolchain import StuckError, ToolError, find_tool, run_tool
+from .toolchain import ToolError, find_tool, run_tool
 
 __all__ = ["FlowError", "Progress", "TimingError", "read_log", "require_tools", "run_flow"]
 
@@ -118,9 +118,10 @@ def run_flow(
         except ToolError as error:
             if excess := read_excess(placed, board.cells):
                 raise FlowError(f"the design does not fit {board.title}: {excess}") from error
-            if not isinstance(error, StuckError):
+            failure = read_stuck(placed)  # stopped by us, or given up
+            if failure is None:
                 raise FlowError(str(error)) from error
-            return one_seed(seed, others) if others else SeedResult(seed, {}, {}, placer, failure=str(error))
+            return one_seed(seed, others) if others else SeedResult(seed, {}, {}, placer, failure=failure)
         return read_seed(seed, folder / "report.json", placer, reserved={"TRELLIS_COMB": reserved})
 
     progress("place and route", 2, steps)

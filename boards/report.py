@@ -141,8 +141,10 @@ def _plain(name: str) -> str:
 
 
 def read_stuck(log: Path) -> str | None:
-    """Whether nextpnr's log shows a router that does not get on, and by what; None while it may."""
+    """Whether nextpnr's log shows a placer or a router that does not get on, and by what; None while they may."""
     text = log.read_text(errors="replace") if log.exists() else ""
+    if "Unable to find legal placement" in text:
+        return "the placer finds no place for some of the cells"
     rounds = re.findall(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+) ", text, re.MULTILINE)
     if not rounds or int(rounds[-1][0]) < _ROUNDS:
         return None

@@ -81,12 +81,21 @@ def test_seed_that_did_not_route_is_no_best(tmp_path: Path) -> None:
     assert report.to_dict()["seeds"][0]["failure"] == "stuck"
 
 
-def test_seed_that_does_not_route_is_placed_by_the_next_placer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "first",
+    [
+        "echo 'Info:     iter=200 wires=9 overused=2 overuse=2 archfail=NA' > top.tim; exec sleep 60",
+        "echo 'ERROR: Unable to find legal placement for all cells' > top.tim; exit 1",
+    ],
+    ids=["router", "placer"],
+)  # fmt: skip
+def test_seed_that_does_not_route_is_placed_by_the_next_placer(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_report(tmp_path / "report", {"clk": (40.0, 30.0)})
-    stuck = "Info:     iter=200 wires=9 overused=2 overuse=2 archfail=NA\\n"
     nextpnr = f"""case "$*" in
     *--version*) ;;
-    *--placer\\ static*) printf '{stuck}' > top.tim; exec sleep 60 ;;
+    *--placer\\ static*) {first} ;;
     *) cp {tmp_path / "report"} report.json ;;
     esac"""
     for tool, body in (("YOSYS", "echo {} > top.json"), ("NEXTPNR_ICE40", nextpnr), ("ICEPACK", "pwd > top.bin")):
