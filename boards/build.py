@@ -44,6 +44,7 @@ def build_board(
     config: Config | str | None = None,
     frequency: float | None = None,
     seeds: int = 3,
+    first: bool = False,
     output: Path,
     progress: Progress = _silent,
 ) -> Built:
@@ -57,6 +58,8 @@ def build_board(
         Clock of the design, Hz; None for the board's default.
     seeds : int
         Place-and-route seeds to try, 1..64.
+    first : bool
+        Whether the first seed that meets timing is enough.
     output : Path
         Folder for BOARD.bin or BOARD.bit, BOARD.json (report), BOARD.config.json and BOARD.log; each appears whole or
         not at all, and all but BOARD.failed.log only when timing is met.
@@ -70,7 +73,9 @@ def build_board(
     require_tools(board)
     core = Top(chosen, clocks_per_bit=bit)
     facts = {"configuration": dataclasses.asdict(chosen), "configuration_hash": f"{chosen.hash32:08x}"}
-    built = build_core(board, core, frequency=wanted, seeds=seeds, output=output, progress=progress, facts=facts)
+    built = build_core(
+        board, core, frequency=wanted, seeds=seeds, first=first, output=output, progress=progress, facts=facts
+    )
     _write(output / f"{board.name}.config.json", chosen.to_json())
     return built
 
@@ -81,6 +86,7 @@ def build_core(
     *,
     frequency: float,
     seeds: int,
+    first: bool = False,
     output: Path,
     progress: Progress = _silent,
     facts: dict[str, Any] | None = None,
@@ -95,7 +101,7 @@ def build_core(
     with tempfile.TemporaryDirectory(prefix="dipole-build-") as name:
         work = Path(name)
         try:
-            report = run_flow(board, core, frequency=frequency, seeds=seeds, work=work, progress=progress)
+            report = run_flow(board, core, frequency=frequency, seeds=seeds, first=first, work=work, progress=progress)
         except (FlowError, ToolError) as error:
             if not (text := read_log(work)):
                 raise

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from threading import Event
 
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
@@ -66,9 +67,12 @@ def run_flow(
     seeds: int,
     work: Path,
     progress: Progress,
+    first: bool = False,
     jobs: int | None = None,
 ) -> FlowReport:
     """Build `core` on `board` at `frequency` (Hz) in the empty folder `work` with seeds 1..`seeds`.
+
+    With `first` the first seed that meets timing ends the others, which the report leaves out.
 
     Leaves the packed bitstream of the best seed as `work / board.bitstream`; `read_log` collects what the tools said.
     Raises TimingError when no seed meets timing, FlowError when the design does not fit, ToolError for missing tools.
@@ -99,7 +103,12 @@ def run_flow(
     netlist, reserved = reserve(mended, board.reserved)
     (work / "top.json").write_text(netlist)
 
-    def one_seed(seed: int, placers: Sequence[str]) -> SeedResult:
+    enough = Event()
+
+    def one_seed(seed: int, placers: Sequence[str]) -> SeedResult | None:
+        """None where it is not needed any more."""
+        if enough.is_set():
+            return None
         placer, *others = placers
         folder = work / f"seed{seed}-{placer}"
         folder.mkdir()
@@ -113,9 +122,14 @@ def run_flow(
                 directory=folder,
                 log=folder / "nextpnr.out",
                 # The static placer tries for ever to place what does not fit.
-                stuck=lambda: read_excess(placed, board.cells) or read_stuck(placed),
-            )
+                stuck=lambda: (
+                    "another seed meets timing" if enough.is_set()
+                    else read_excess(placed, board.cells) or read_stuck(placed)
+                ),
+            )  # fmt: skip
         except ToolError as error:
+            if enough.is_set():
+                return None
             if excess := read_excess(placed, board.cells):
                 raise FlowError(f"the design does not fit {board.title}: {excess}") from error
             failure = read_stuck(placed)  # stopped by us, or given up
@@ -131,9 +145,12 @@ def run_flow(
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         futures = [pool.submit(one_seed, seed, board.placers) for seed in range(1, seeds + 1)]
         try:
-            for future in as_completed(futures):
-                results.append(future.result())
-                progress("place and route", 2 + len(results), steps)
+            for done, future in enumerate(as_completed(futures), 1):
+                if result := future.result():
+                    results.append(result)
+                    if first and result.met:
+                        enough.set()
+                progress("place and route", 2 + done, steps)
         except FlowError:
             pool.shutdown(cancel_futures=True)
             raise

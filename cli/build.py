@@ -15,6 +15,7 @@ def build(
     ] = None,
     frequency: Annotated[float | None, typer.Option(help="Clock in MHz. Default: the board's.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=64, help="Place-and-route seeds to try.")] = 3,
+    first: Annotated[bool, typer.Option("--first", help="Stop at the first seed that meets timing.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the files. Default: out/BOARD.")
     ] = None,
@@ -33,12 +34,14 @@ def build(
             config=config,
             frequency=None if frequency is None else frequency * 1e6,
             seeds=seeds,
+            first=first,
             output=output or Path("out") / board,
             progress=progress,
         )
     report = built.report
 
-    console.print(f"{built.board.title} at {built.frequency / 1e6:g} MHz, best of {len(report.seeds)} seeds")
+    tried = "1 seed" if len(report.seeds) == 1 else f"{len(report.seeds)} seeds"
+    console.print(f"{built.board.title} at {built.frequency / 1e6:g} MHz, best of {tried}")
     for seed in report.seeds:
         if seed.failure:
             console.print(f"seed {seed.seed} does not route: {seed.failure}", soft_wrap=True)

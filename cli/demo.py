@@ -15,7 +15,7 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the files.")] = Path("out/demo"),
     models: Annotated[Path, typer.Option(help="Folder with the digits networks of the repository.")] = Path("models"),
     rtl: Annotated[int, typer.Option(min=1, max=540, help="Images to simulate in RTL per network.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, max=64, help="Place-and-route seeds for the bitstream.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=64, help="Place-and-route seeds to try for the bitstream.")] = 3,
     bitstream: Annotated[bool, typer.Option(help="Build the iCEBreaker bitstream.")] = True,
 ) -> None:
     """Classify the digits test images on simulated hardware, then write Verilog and the iCEBreaker bitstream."""
@@ -58,7 +58,7 @@ def demo(
     written.append(output / "verilog")
     if bitstream:
         typer.echo(f"== bitstream for {_BOARD}")
-        build(_BOARD, config=None, frequency=None, seeds=seeds, output=output / _BOARD)
+        build(_BOARD, config=None, frequency=None, seeds=seeds, first=True, output=output / _BOARD)
         written.append(output / _BOARD)
     typer.echo("== written")
     for path in written:

@@ -107,6 +107,23 @@ def test_seed_that_does_not_route_is_placed_by_the_next_placer(
     assert (work / "top.bin").read_text().strip().endswith("seed1-heap")
 
 
+def test_first_seed_that_meets_timing_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(tmp_path / "report", {"clk": (40.0, 30.0)})
+    nextpnr = f"""case "$*" in
+    *--version*) ;;
+    *--seed\\ 2\\ *) cp {tmp_path / "report"} report.json ;;
+    *) exec sleep 600 ;;
+    esac"""
+    for tool, body in (("YOSYS", "echo {} > top.json"), ("NEXTPNR_ICE40", nextpnr), ("ICEPACK", "pwd > top.bin")):
+        monkeypatch.setenv(tool, script(tmp_path / tool, body))
+    core, work = Top(PRESETS["test_tiny"], clocks_per_bit=30), tmp_path / "work"
+    work.mkdir()
+    report = run_flow(
+        load_board("icebreaker"), core, frequency=30e6, seeds=3, first=True, jobs=2, work=work, progress=lambda *_: None
+    )
+    assert [seed.seed for seed in report.seeds] == [2]
+
+
 def write_report(path: Path, fmax: dict[str, tuple[float, float]]) -> Path:
     clocks = {name: {"achieved": achieved, "constraint": constraint} for name, (achieved, constraint) in fmax.items()}
     cells = {"LC": {"used": 7, "available": 9}, "RAM": {"used": 0, "available": 4}}
