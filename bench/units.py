@@ -11,7 +11,6 @@ from amaranth.lib.wiring import In, Out
 from ..rtl.config import Config
 from ..rtl.control import Control
 from ..rtl.pe import accumulator_of, popcount_of
-from ..rtl.primitives.family import family_of
 from ..rtl.recode import chunk_width, recode_chunk
 
 __all__ = ["COLUMNS_OF_A_ROW", "Frame", "Recoding", "Unit", "bismo", "dipole_unit", "plain"]
@@ -66,11 +65,12 @@ class Recoding(wiring.Component):
 
     def __init__(self, config: Config, family: str):
         self.config = config
+        self.family = family
         super().__init__({"a": In(config.planes * config.chunk), "o": Out(chunk_width(config, family))})
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.o.eq(recode_chunk(m, platform, self.a, self.config, family_of(platform)))
+        m.d.comb += self.o.eq(recode_chunk(m, platform, self.a, self.config, self.family))
         return m
 
 

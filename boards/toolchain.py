@@ -16,15 +16,11 @@ from pathlib import Path
 
 from ..golden.errors import DipoleError
 
-__all__ = ["StuckError", "ToolError", "find_tool", "run_tool"]
+__all__ = ["ToolError", "find_tool", "run_tool"]
 
 
 class ToolError(DipoleError):
     """A tool is missing or has failed; the message names it and gives its own last error."""
-
-
-class StuckError(ToolError):
-    """A tool was stopped because it gets nowhere; the message says how that showed."""
 
 
 def _variable(tool: str) -> str:
@@ -68,7 +64,7 @@ def run_tool(
 ) -> None:
     """Run a tool in `directory` with its output in `log`; ToolError with the tool's own last error when it fails.
 
-    `stuck` is asked every second; the tool is stopped when it has an answer, and StuckError says so.
+    `stuck` is asked every second; the tool is stopped when it has an answer, and ToolError says so.
     """
     command = [*find_tool(tool), *arguments]
     with log.open("w") as stream:
@@ -79,7 +75,7 @@ def run_tool(
         try:
             while (code := _wait(process)) is None:
                 if reason := stuck():
-                    raise StuckError(f"{tool} was stopped: {reason}")
+                    raise ToolError(f"{tool} was stopped: {reason}")
         finally:
             if process.poll() is None:
                 process.kill()

@@ -3,6 +3,7 @@
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from dipole.boards import load_board
 from dipole.boards.flash import FlashError, flash_board
 from dipole.boards.flow import run_flow
 from dipole.boards.report import FlowReport, ReportError, SeedResult, read_excess, read_seed, read_stuck
-from dipole.boards.toolchain import StuckError, ToolError, find_tool, run_tool
+from dipole.boards.toolchain import ToolError, find_tool, run_tool
 from dipole.rtl.presets import PRESETS
 from dipole.rtl.top import Top
 
@@ -62,7 +63,7 @@ def test_router_that_gets_nowhere_is_stopped(tmp_path: Path, monkeypatch: pytest
     log = tmp_path / "top.tim"
     lines = "".join(f"Info:     iter={k} wires=9 overused=2 overuse=2 archfail=NA\\n" for k in (1, 199, 200))
     monkeypatch.setenv("NEXTPNR_ICE40", script(tmp_path / "router", f"printf '{lines}' > top.tim; exec sleep 60"))
-    with pytest.raises(StuckError, match="nextpnr-ice40 was stopped: 2 wires still have two nets after 200 rounds"):
+    with pytest.raises(ToolError, match="nextpnr-ice40 was stopped: 2 wires still have two nets after 200 rounds"):
         run_tool("nextpnr-ice40", [], directory=tmp_path, log=tmp_path / "out", stuck=lambda: read_stuck(log))
 
 
@@ -79,6 +80,15 @@ def test_seed_that_did_not_route_is_no_best(tmp_path: Path) -> None:
     assert report.best is routed and not report.seeds[0].met
     assert report.fmax()["clk"]["min"] == 10.0
     assert report.to_dict()["seeds"][0]["failure"] == "stuck"
+
+
+def flow_with(nextpnr: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> FlowReport:
+    """A flow in tmp_path / "work" with a shell script for nextpnr, and others that do nothing but leave a file."""
+    for tool, body in (("YOSYS", "echo {} > top.json"), ("NEXTPNR_ICE40", nextpnr), ("ICEPACK", "pwd > top.bin")):
+        monkeypatch.setenv(tool, script(tmp_path / tool, body))
+    core, work = Top(PRESETS["test_tiny"], clocks_per_bit=30), tmp_path / "work"
+    work.mkdir()
+    return run_flow(load_board("icebreaker"), core, frequency=30e6, work=work, progress=lambda *_: None, **options)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +108,9 @@ def test_seed_that_does_not_route_is_placed_by_the_next_placer(
     *--placer\\ static*) {first} ;;
     *) cp {tmp_path / "report"} report.json ;;
     esac"""
-    for tool, body in (("YOSYS", "echo {} > top.json"), ("NEXTPNR_ICE40", nextpnr), ("ICEPACK", "pwd > top.bin")):
-        monkeypatch.setenv(tool, script(tmp_path / tool, body))
-    core, work = Top(PRESETS["test_tiny"], clocks_per_bit=30), tmp_path / "work"
-    work.mkdir()
-    report = run_flow(load_board("icebreaker"), core, frequency=30e6, seeds=1, work=work, progress=lambda *_: None)
+    report = flow_with(nextpnr, tmp_path, monkeypatch, seeds=1)
     assert (report.best.placer, report.best.met) == ("heap", True)
-    assert (work / "top.bin").read_text().strip().endswith("seed1-heap")
+    assert (tmp_path / "work" / "top.bin").read_text().strip().endswith("seed1-heap")
 
 
 def test_first_seed_that_meets_timing_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,13 +120,7 @@ def test_first_seed_that_meets_timing_ends_the_others(tmp_path: Path, monkeypatc
     *--seed\\ 2\\ *) cp {tmp_path / "report"} report.json ;;
     *) exec sleep 600 ;;
     esac"""
-    for tool, body in (("YOSYS", "echo {} > top.json"), ("NEXTPNR_ICE40", nextpnr), ("ICEPACK", "pwd > top.bin")):
-        monkeypatch.setenv(tool, script(tmp_path / tool, body))
-    core, work = Top(PRESETS["test_tiny"], clocks_per_bit=30), tmp_path / "work"
-    work.mkdir()
-    report = run_flow(
-        load_board("icebreaker"), core, frequency=30e6, seeds=3, first=True, jobs=2, work=work, progress=lambda *_: None
-    )
+    report = flow_with(nextpnr, tmp_path, monkeypatch, seeds=3, first=True, jobs=2)
     assert [seed.seed for seed in report.seeds] == [2]
 
 
