@@ -12,6 +12,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from ..golden.errors import DipoleError
 from ..rtl.primitives.adders import increment
 from ..rtl.primitives.pll import Pll
+from .floorplan import Fabric
 
 __all__ = ["Board", "BoardError", "BoardTop", "SerialCore", "clocks_per_bit"]
 
@@ -66,8 +67,8 @@ class Board:
     """Options of the platform's tool flow."""
     placers: tuple[str, ...] = ("static",)
     """Placers of nextpnr: the next one is tried with a seed that does not route with the one before."""
-    reserved: tuple[str, ...] = ()
-    """Places of LUTs (nextpnr's names) that stay empty if the design leaves enough others; see `netlist.reserve`."""
+    fabric: Fabric | None = None
+    """ECP5: what is where, for a floorplan of the array; without it the placer does all."""
     by_block: bool = False
     """Synthesize each distinct block once and flatten at the end: much faster for large arrays, as small for ECP5."""
     cells: Mapping[str, str] = field(default_factory=dict)

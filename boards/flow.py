@@ -14,7 +14,8 @@ from threading import Event
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
 from .carry_feeds import fill_carry_feeds
-from .netlist import open_carry_ends, reserve, share_modules
+from .floorplan import place_array
+from .netlist import open_carry_ends, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import ToolError, find_tool, run_tool
 
@@ -99,9 +100,8 @@ def run_flow(
     run_tool(tools[0], synthesize, directory=work, log=work / "yosys.out")
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
-    mended = fill_carry_feeds(open_carry_ends((work / "top.json").read_text()))
-    netlist, reserved = reserve(mended, board.reserved)
-    (work / "top.json").write_text(netlist)
+    netlist = fill_carry_feeds(open_carry_ends((work / "top.json").read_text()))
+    (work / "top.json").write_text(place_array(netlist, board.fabric))
 
     enough = Event()
 
@@ -136,7 +136,7 @@ def run_flow(
             if failure is None:
                 raise FlowError(str(error)) from error
             return one_seed(seed, others) if others else SeedResult(seed, {}, {}, placer, failure=failure)
-        return read_seed(seed, folder / "report.json", placer, reserved={"TRELLIS_COMB": reserved})
+        return read_seed(seed, folder / "report.json", placer)
 
     progress("place and route", 2, steps)
     # The first start of a WebAssembly tool compiles it into a cache, which several at once would write together.

@@ -5,20 +5,13 @@ PEs is then synthesized as one PE, which makes large boards affordable. Unlike `
 without initial values, all that stands in a module is kept and compared, initial values too.
 
 `open_carry_ends`, between Yosys and nextpnr: carry chains of ECP5 without the cells that nextpnr adds at their ends.
-
-`reserve`, behind it: LUTs that nothing else may take, so that nextpnr leaves room for wires.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 
-__all__ = ["open_carry_ends", "reserve", "share_modules"]
-
-_LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}
-_FILLED = 0.8
-"""Part of the LUTs left that a design may take where as many as that are reserved."""
+__all__ = ["open_carry_ends", "share_modules"]
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module (\S+)\n.*?^end\n", re.MULTILINE | re.DOTALL)
 _CELL = re.compile(r"^(\s*cell )(\\\S+)( .*?^\s*end\n)", re.MULTILINE | re.DOTALL)
@@ -85,28 +78,3 @@ def open_carry_ends(netlist: str) -> str:
             if "COUT" in ports and uses[ports["COUT"][0]] == 1:
                 ports["COUT"] = ["x"]
     return json.dumps(design)
-
-
-def reserve(netlist: str, bels: Sequence[str]) -> tuple[str, int]:
-    """Yosys' JSON with an idle LUT at each of these places of nextpnr, and how many there are.
-
-    nextpnr fills tiles to the last LUT where wires are shortest, and then cannot bring all wires of these tiles in.
-    Flip-flops beside what is reserved stay free. It should be about half of the device; a design that needs more gets
-    none.
-    """
-    if not bels:
-        return netlist, 0
-    design = json.loads(netlist)
-    cells = next(m["cells"] for m in design["modules"].values() if m.get("attributes", {}).get("top"))
-    used = sum(_LUTS.get(cell["type"], 0) for cell in cells.values())
-    if used > _FILLED * len(bels):
-        return netlist, 0
-    for bel in bels:
-        cells[f"$reserved.{bel}"] = {
-            "type": "LUT4",
-            "parameters": {"INIT": "0" * 16},
-            "attributes": {"BEL": bel},
-            "port_directions": {**dict.fromkeys("ABCD", "input"), "Z": "output"},
-            "connections": {**{port: ["0"] for port in "ABCD"}, "Z": []},
-        }
-    return json.dumps(design), len(bels)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from types import MappingProxyType
 from typing import Any
 
 from ..golden.errors import DipoleError
@@ -94,16 +93,11 @@ class FlowReport:
         return {"fmax_mhz": self.fmax(), "utilisation": cells, "best_seed": self.best.seed, "seeds": seeds}
 
 
-_NONE: Mapping[str, int] = MappingProxyType({})
-
-
-def read_seed(seed: int, path: Path, placer: str = "", *, reserved: Mapping[str, int] = _NONE) -> SeedResult:
+def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
     """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed.
 
     Where paths lead from one clock to another, which must be related, `clocks` has an entry for these, too ("clk to
     fast_clk"). nextpnr sets no limit to them; ours is a cycle of the slower clock, see `rtl.phase`.
-
-    `reserved`: cells of each type that are not of the design.
     """
     try:
         data = json.loads(path.read_text())
@@ -113,7 +107,7 @@ def read_seed(seed: int, path: Path, placer: str = "", *, reserved: Mapping[str,
         }
         crossings: dict[str, ClockResult] = {}
         cells = {
-            name: (int(cell["used"]) - reserved.get(name, 0), int(cell["available"]))
+            name: (int(cell["used"]), int(cell["available"]))
             for name, cell in data["utilization"].items()
             if cell["used"]
         }

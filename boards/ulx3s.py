@@ -5,6 +5,7 @@ from collections.abc import Callable
 from amaranth.build import TemplatedPlatform
 
 from .board import Board
+from .floorplan import Fabric
 
 __all__ = ["ulx3s"]
 
@@ -15,9 +16,7 @@ def ulx3s(
     platform: Callable[[], TemplatedPlatform],
     config: str,
     frequency: float,
-    nextpnr_opts: str = "",
-    placers: tuple[str, ...] = ("static",),
-    reserved: tuple[str, ...] = (),
+    fabric: Fabric | None = None,
 ) -> Board:
     """The board file of a ULX3S of that size ("85F")."""
     return Board(
@@ -33,9 +32,8 @@ def ulx3s(
         # Wide LUT multiplexers inflate popcounts on ECP5. The static placer needs a third less wire than the default
         # one where operands are nets to several PEs (hop > 1), and the second router ends within minutes where the
         # first has most wires left.
-        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": f"--router router2 {nextpnr_opts}".strip()},
-        placers=placers,
-        reserved=reserved,
+        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2"},
+        fabric=fabric,
         by_block=True,
         cells={
             "TRELLIS_COMB": "LUT4",

@@ -2,22 +2,28 @@
 
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
+from .floorplan import Fabric
 from .ulx3s import ulx3s
 
 __all__ = ["BOARD"]
 
-_ROWS = [y for y in range(2, 95) if y not in (10, 22, 34, 46, 58, 70, 82)]
-"""Rows of tiles with LUTs; in the others are block RAMs and multipliers."""
-_COLUMNS = range(2, 122)
+_FABRIC = Fabric(
+    columns=range(2, 122),
+    # Between them are rows of multipliers and of block RAMs.
+    rows=[y for y in range(2, 95) if y not in range(10, 83, 12)],
+    # Four block RAMs to nine columns of tiles, with a gap in the middle.
+    memories=[
+        (9 * block + step + 2 * (block > 6), y, f"EBR{k}")
+        for y in (22, 46, 70, 82)
+        for block in range(13)
+        for k, step in enumerate((4, 6, 8, 10))
+    ],
+)
 
 BOARD = ulx3s(
     size="85F",
     platform=ULX3S_85F_Platform,
     config="ulx3s_85f",
-    frequency=50e6,
-    # With a forwarding register in every PE nets are short and many, which suits this placer, and long ways are few.
-    nextpnr_opts="--tmg-ripup",
-    placers=("heap",),
-    # Every other row of LUTs: with 8 x 16 PEs the router needs 31 instead of 49 rounds, and each is shorter.
-    reserved=tuple(f"X{x}/Y{y}/SLICE{s}.K{k}" for y in _ROWS[::2] for x in _COLUMNS for s in "ABCD" for k in (0, 1)),
+    frequency=60e6,
+    fabric=_FABRIC,
 )

@@ -17,8 +17,9 @@ class Array(wiring.Component):
     """Output-stationary array. Column `columns` is the activation-sum column, if there is one: its weight is one bit
     for all lanes.
 
-    PE (r, c) works `r // hop + c // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`,
-    column c `c // hop` cycles after `control` and `sum_weight`, which come together with row 0 and column 0.
+    Columns stand as `Config.column_order` says, at place p each, the sum column behind all others. PE (r, p) works
+    `r // hop + p // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`, the column at place
+    p `p // hop` cycles after `control` and `sum_weight`, which come together with row 0 and place 0.
     Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
     (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`.
 
@@ -42,7 +43,10 @@ class Array(wiring.Component):
     w : In(lanes) per column
     control : In(Control)
     sum_weight : In(1)
-    shift, shift_sum : In(1)
+    shift : In(ladders)
+        The same bit for each column modulo `ladders`; these stand side by side, so it can come to each on a way of its
+        own.
+    shift_sum : In(1)
     o : Out((columns + 1) * acc_width)
         Drain registers of row 0; column 0 lowest, sum column, or zeros, highest.
     ready : Out(1)
@@ -59,7 +63,7 @@ class Array(wiring.Component):
                 "w": In(config.lanes).array(config.columns),
                 "control": In(Control),
                 "sum_weight": In(1),
-                "shift": In(1),
+                "shift": In(config.ladders),
                 "shift_sum": In(1),
                 "o": Out((config.columns + 1) * config.acc_width),
                 "ready": Out(1),
@@ -72,49 +76,52 @@ class Array(wiring.Component):
         rows, columns, hop = config.rows, config.columns, config.hop
         family = self.family
         latency = pe_latency(config, family)
-        arrival = latency - int(config.stages > 0)  # of control at the PEs
-
+        # Control goes from PE to PE on long ways. There are no resets there: words of a run that was stopped go on to
+        # the end, and the engine does not heed them.
+        far = config.stages > 0
+        controls = delay_line(m, self.control, latency + 3 + config.skew, "control", reset_less=far)
         # `ready` comes at the time of the slowest family, so that programs take the same cycles on all.
-        controls = delay_line(m, self.control, latency + 3 + config.skew, "control")
         # A slower engine sees it in the same cycle of its own whichever word of a step is the last.
         align = -(1 + config.stages + config.pop_latency + 3 + config.skew) % config.pump
-        ready = delay_line(m, controls[-1].drain, config.pop_latency - latency + align, "ready")[-1]
+        wait = config.pop_latency - latency + align
+        ready = delay_line(m, controls[-1].drain, wait, "ready", reset_less=far)
         a, w = [], []
         for r in range(rows):
             word = activation_edge(m, self.a[r], config, family, f"row{r}")
             a.append(delay_line(m, word, columns // hop, f"a{r}", reset_less=True))
-        for c in range(columns):
-            word = weight_edge(m, self.w[c], config, family, f"column{c}")
-            w.append(delay_line(m, word, (rows - 1) // hop, f"w{c}", reset_less=True))
+        for p, c in enumerate(config.column_order):
+            word = weight_edge(m, self.w[c], config, family, f"column{p}")
+            w.append(delay_line(m, word, (rows - 1) // hop, f"w{p}", reset_less=True))
         word = weight_edge(m, self.sum_weight.replicate(config.lanes), config, family, "sums")
         sum_weights = delay_line(m, word, config.skew, "sum_weight", reset_less=True)
 
         pes = {}
         for r in range(rows):
-            for c in range(columns + config.sum_column):
-                skew = r // hop + c // hop
-                m.submodules[f"pe_{r}_{c}"] = pes[r, c] = pe = PE(config, family)
-                weight = w[c][r // hop] if c < columns else sum_weights[skew]
-                m.d.comb += [
-                    pe.a.eq(a[r][c // hop]),
-                    pe.w.eq(weight),
-                    pe.c_ahead.eq(controls[latency + skew - 1]),
-                    pe.c_run.eq(controls[arrival + skew]),
-                    pe.c_result.eq(controls[arrival + skew + 1]),
-                    pe.c_drain.eq(controls[arrival + skew + 2]),
-                ]
-        results = [pes[r, c] for r in range(rows) for c in range(columns)]
-        for shift, step, chain in (
-            (self.shift, config.ladders, results),
-            (self.shift_sum, 1, [pes[r, columns] for r in range(rows) if config.sum_column]),
-        ):
-            # With steps at least two cycles apart, each row can follow the one in front of it a cycle later.
-            reach = hop if config.pump > 1 else rows
-            late = delay_line(m, shift, (rows - 1) // reach, "shift")
-            m.d.comb += [pe.shift.eq(late[k * rows // len(chain) // reach]) for k, pe in enumerate(chain)]
+            for p in range(columns + config.sum_column):
+                skew = r // hop + p // hop
+                m.submodules[f"pe_{r}_{p}"] = pes[r, p] = pe = PE(config, family)
+                weight = w[p][r // hop] if p < columns else sum_weights[skew]
+                m.d.comb += [pe.a.eq(a[r][p // hop]), pe.w.eq(weight)]
+                if not far:
+                    steps = (pe.c_ahead, pe.c_run, pe.c_result, pe.c_drain)
+                    m.d.comb += [step.eq(controls[latency + skew - 1 + k]) for k, step in enumerate(steps)]
+                elif p >= hop:
+                    m.d.comb += pe.c_ahead.eq(pes[r, (p // hop - 1) * hop].c_next)
+                elif r >= hop:
+                    m.d.comb += pe.c_ahead.eq(pes[(r // hop - 1) * hop, 0].c_next)
+                else:
+                    m.d.comb += pe.c_ahead.eq(controls[latency - 1])
+        place = {c: p for p, c in enumerate(config.column_order)}
+        results = [pes[r, place[c]] for r in range(rows) for c in range(columns)]
+        sums = [pes[r, columns] for r in range(rows) if config.sum_column]
+        # With steps at least two cycles apart, each row can follow the one in front of it a cycle later.
+        reach = hop if config.pump > 1 else rows
+        for shift, chain, step in ((self.shift, results, config.ladders), (self.shift_sum, sums, 1)):
+            late = delay_line(m, shift, (rows - 1) // reach, "shift", reset_less=far)
+            m.d.comb += [pe.shift.eq(late[k * rows // len(chain) // reach][k % step]) for k, pe in enumerate(chain)]
             m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, chain[step:], strict=False)]
         m.d.comb += [
-            self.o.eq(Cat(pes[0, c].o for c in range(columns + config.sum_column))),
-            self.ready.eq(Cat(delay_line(m, ready, config.pump - 1, "ready_long")).any()),
+            self.o.eq(Cat(pe.o for pe in [*results[:columns], *sums[:1]])),
+            self.ready.eq(Cat(delay_line(m, ready[-1], config.pump - 1, "ready_long", reset_less=far)).any()),
         ]
         return m

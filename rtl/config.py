@@ -182,6 +182,11 @@ class Config:
         return self.array_bmac * self.pump
 
     @property
+    def column_order(self) -> list[int]:
+        """Columns as they stand in the array: those whose drain registers follow one another are neighbours."""
+        return [c for first in range(self.ladders) for c in range(first, self.columns, self.ladders)]
+
+    @property
     def array_domain(self) -> str:
         """Clock domain of the array and of reading its buffers."""
         return "fast" if self.pump > 1 else "sync"

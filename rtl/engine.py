@@ -167,19 +167,19 @@ class Engine(wiring.Component):
                 buffer.write_data.eq(data),
                 array.a[r].eq(buffer.read_data),
             ]
-        for c in range(config.columns):
-            if c % _GROUP == 0:
-                enables = loader.column_enable[c : c + _GROUP]
-                together = relayed(Cat(enables, loader.column_address, lane_word), f"columns_{c}")
+        for p, c in enumerate(order := config.column_order):
+            if p % _GROUP == 0:
+                enables = Cat(loader.column_enable[k] for k in order[p : p + _GROUP])
+                together = relayed(Cat(enables, loader.column_address, lane_word), f"columns_{p}")
                 enables, address, data = _split(together, len(enables), len(loader.column_address), len(lane_word))
-            m.submodules[f"column_buffer_{c}"] = buffer = Buffer(
+            m.submodules[f"column_buffer_{p}"] = buffer = Buffer(
                 width=config.lanes, depth=config.column_depth, stages=stages, read_domain=domain
             )
-            port = feed.w[c // config.hop]
+            port = feed.w[p // config.hop]
             m.d.comb += [
                 buffer.read.eq(port.read),
                 buffer.read_address.eq(port.address),
-                buffer.write.eq(enables[c % _GROUP]),
+                buffer.write.eq(enables[p % _GROUP]),
                 buffer.write_address.eq(address),
                 buffer.write_data.eq(data),
                 array.w[c].eq(buffer.read_data),
@@ -222,20 +222,34 @@ class Engine(wiring.Component):
         if config.pump > 1:
             # Once per cycle of the engine, which has the whole of it to say so.
             m.d.comb += feed.last.eq(phase.last)
-            shift = delay_line(m, shift & phase.last.replicate(2), int(stages > 0), "shift_once", domain="fast")[-1]
+            shift &= phase.last.replicate(2)
+        for k in range(config.ladders + 1):  # the last one is that of the sum column
+            bit = shift[k == config.ladders]
+            if config.pump > 1 and stages:
+                m.submodules[f"relay_shift_{k}"] = relay = DomainRenamer("fast")(Relay(1))
+                m.d.comb += relay.i.eq(bit)
+                bit = relay.o
+            m.d.comb += Cat(array.shift, array.shift_sum)[k].eq(bit)
         drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
         draining, tile_ready = Signal(), Signal()
         ready, some_tile = array.ready, tile_ready
+        if stages:
+            # Control words on long ways have no reset: those of a run that was stopped pass meanwhile.
+            flight = config.drain_latency + 1
+            passing, heed = Signal(range(flight + 1), init=flight), Signal()
+            m.d.sync += [passing.eq(passing - passing.any()), heed.eq(passing == 0)]
+            with m.If(stop | self.abort):
+                m.d.sync += [passing.eq(flight), heed.eq(0)]
+            ready &= heed
         if config.pump > 1:
             # It comes in two cycles of the array, one of which is the last of a cycle of the engine.
-            ready = Signal(name="ready")
+            heeded, ready = ready, Signal(name="ready")
             with m.If(phase.last):
-                m.d.fast += ready.eq(array.ready)
+                m.d.fast += ready.eq(heeded)
             some_tile |= ready
         m.d.comb += [
             array.control.eq(feed.array_control),
             array.sum_weight.eq(feed.array_sum_weight),
-            Cat(array.shift, array.shift_sum).eq(shift),
             execute.drain_free.eq(~draining),
             store.tile_ready.eq(some_tile),
             store.drained.eq(drained),

@@ -23,6 +23,8 @@ __all__ = ["ACCUMULATORS", "PE", "Control", "accumulator_of", "pe_latency", "pop
 ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
 """Class of accumulator in the PEs of each family."""
 
+_STEPS = ("c_run", "c_result", "c_drain")
+
 
 def popcount_of(config: Config, family: str) -> Popcount | AbsorbedPopcount | PairPopcount | ParityPopcount:
     """The popcount in the PEs of a family."""
@@ -57,8 +59,11 @@ class PE(wiring.Component):
     later. The drain register holds part k of the tile's result k + 1 cycles after `c_drain`, the whole one in time for
     a popcount that takes `config.pop_latency`; `shift` replaces it by the one behind it in the drain chain. Nothing has
     a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word of the tile
-    before. Where `Config.stages` is not 0, `c_run`, `c_result`, `c_drain` and `shift` pass a register of the PE's own,
-    so they come a cycle earlier than that.
+    before.
+
+    Where `Config.stages` is not 0, the PE has `c_run`, `c_result` and `c_drain` in registers of its own and hands the
+    first of them on, so that control goes from PE to PE as operands do. `shift` passes a register, too, and comes a
+    cycle earlier.
 
     The structure depends on the family of the fabric, the function does not, but for the operands: they are what
     `recode`, in front of the buffers, and `edge`, behind them, make for that family. Vendor cells appear only on a
@@ -74,7 +79,11 @@ class PE(wiring.Component):
     -------
     a, w : In
         Operands, see `Popcount`.
-    c_ahead, c_run, c_result, c_drain : In(Control)
+    c_ahead : In(Control)
+    c_run, c_result, c_drain : In(Control)
+        Not with `Config.stages`.
+    c_next : Out(Control)
+        With `Config.stages`: `c_ahead` a cycle ago.
     shift : In(1)
         Take over `behind`; not while a result comes.
     behind : In(acc_width)
@@ -94,18 +103,17 @@ class PE(wiring.Component):
         self._popcount = popcount_of(config, family)
         self._accumulator = accumulator_of(config, family, self._popcount.o.shape())
         self.parts = self._accumulator.parts
+        steps = dict.fromkeys(_STEPS, In(Control))
         super().__init__(
             {
                 "a": In(chunk_width(config, family) * config.chunks_per_lanes),
                 "w": In(config.lanes),
                 "c_ahead": In(Control),
-                "c_run": In(Control),
-                "c_result": In(Control),
-                "c_drain": In(Control),
                 "shift": In(1),
                 "behind": In(config.acc_width),
                 "o": Out(config.acc_width),
             }
+            | ({"c_next": Out(Control)} if config.stages else steps)
         )
 
     def elaborate(self, platform):
@@ -113,12 +121,13 @@ class PE(wiring.Component):
         config = self.config
         m.submodules.popcount = popcount = self._popcount
         m.submodules.accumulator = accumulator = self._accumulator
-        c_run, c_result, c_drain, shift = (
-            delay_line(m, port, int(config.stages > 0), name, reset_less=True)[-1]
-            for name, port in (
-                ("run", self.c_run), ("result", self.c_result), ("drain", self.c_drain), ("shift", self.shift)
-            )
-        )  # fmt: skip
+        shift = self.shift
+        if config.stages:
+            c_run, c_result, c_drain = delay_line(m, self.c_ahead, 3, "control", reset_less=True)[1:]
+            shift = delay_line(m, shift, 1, "shift", reset_less=True)[-1]
+            m.d.comb += self.c_next.eq(c_run)
+        else:
+            c_run, c_result, c_drain = (getattr(self, step) for step in _STEPS)
         m.d.comb += [
             popcount.a.eq(self.a),
             popcount.w.eq(self.w),

@@ -126,7 +126,7 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s_85f",
-            rows=8,
+            rows=12,
             columns=16,
             lanes=64,
             pump=2,

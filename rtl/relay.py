@@ -4,11 +4,15 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .delay import delay_line
+
 __all__ = ["Relay"]
 
 
 class Relay(wiring.Component):
-    """A register. As a component it stays one of its own, where synthesis would merge equal ones at several places.
+    """A register, without reset, which would have a long way, too.
+
+    As a component it stays one of its own, where synthesis would merge equal ones at several places.
 
     Parameters
     ----------
@@ -28,5 +32,5 @@ class Relay(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.sync += self.o.eq(self.i)
+        m.d.comb += self.o.eq(delay_line(m, self.i, 1, "late", reset_less=True)[-1])
         return m

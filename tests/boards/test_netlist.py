@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from dipole.boards.netlist import open_carry_ends, reserve, share_modules
+from dipole.boards.netlist import open_carry_ends, share_modules
 from dipole.boards.toolchain import run_tool
 
 
@@ -190,16 +190,3 @@ def test_ends_of_carry_chains_are_open() -> None:
     assert ends == {
         "first": (["x"], [2]), "last": ([2], ["x"]), "sum": (["1"], [4]), "by_c": (["0"], [5])
     }  # fmt: skip
-
-
-def test_reserved_luts() -> None:
-    """One idle LUT at each place; none where the design is too large to leave them."""
-    bels = [f"X{x}/Y2/SLICEA.K0" for x in range(10)]
-    cells = {f"chain{k}": carry("0" * 16, ["0"], k) for k in range(4)}
-    design = json.dumps({"modules": {"top": {"attributes": {"top": "1"}, "ports": {}, "cells": cells}}})
-    text, count = reserve(design, bels)
-    added = [cell for name, cell in json.loads(text)["modules"]["top"]["cells"].items() if name not in cells]
-    assert count == len(bels) and [cell["attributes"]["BEL"] for cell in added] == bels
-    assert {cell["type"] for cell in added} == {"LUT4"} and not any(cell["connections"]["Z"] for cell in added)
-    assert reserve(design, bels[:-1]) == (design, 0)
-    assert reserve(design, ()) == (design, 0)

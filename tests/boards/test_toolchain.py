@@ -213,11 +213,6 @@ def test_flash_with_the_real_loader_and_no_board(bitstream: Path, monkeypatch: p
         flash_board(load_board("icebreaker"), bitstream)
 
 
-def test_reserved_cells_are_not_of_the_design(tmp_path: Path) -> None:
-    path = write_report(tmp_path / "report.json", {"clk": (40.0, 30.0)})
-    assert read_seed(1, path, reserved={"LC": 3}).cells == {"LC": (4, 9)}
-
-
 def test_paths_between_clocks_have_a_cycle_of_the_slower(tmp_path: Path) -> None:
     path = write_report(tmp_path / "report.json", {"clk": (40.0, 30.0), "$glbnet$core.fast_clk": (70.0, 60.0)})
     report = json.loads(path.read_text())

@@ -68,11 +68,13 @@ DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_l
 PUMP = dataclasses.replace(TINY, name="pump", pump=2, rows=3, hop=1, mem_ports=2)
 PUMP_PAIRS = dataclasses.replace(ONE_ROW, name="pump_pairs", pump=2, hop=3)
 PUMP_DEEP = dataclasses.replace(DEEP, name="pump_deep", pump=2, stages=1, rows=5)
+# All that goes from PE to PE a cycle each, columns in an order of their own.
+SYSTOLIC = dataclasses.replace(PUMP, name="systolic", columns=8, stages=1, memory_lag=2, ladders=4)
 
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP, PUMP, PUMP_PAIRS, PUMP_DEEP],
+    [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP, PUMP, PUMP_PAIRS, PUMP_DEEP, SYSTOLIC],
     ids=lambda config: config.name,
 )
 def test_random_programs(config: Config) -> None:
@@ -151,7 +153,7 @@ def test_program_beyond_memory(simulator) -> None:
     check(TINY, simulator, 7)
 
 
-@pytest.mark.parametrize("config", [TINY, DEEP, PUMP_DEEP], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, DEEP, PUMP_DEEP, SYSTOLIC], ids=lambda config: config.name)
 def test_abort_in_mid_run(config: Config) -> None:
     image, entry = random_program(config, np.random.default_rng(5))
     with open_simulator(config, engine="verilator") as simulator:

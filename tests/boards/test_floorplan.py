@@ -1,0 +1,116 @@
+"""Places for the array of an ECP5: each operand register within its PE, and block RAMs for the buffers."""
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dipole.boards import load_board
+from dipole.boards.floorplan import place_array
+from dipole.boards.flow import FlowError, run_flow
+from dipole.boards.toolchain import run_tool
+from dipole.rtl.presets import PRESETS
+from dipole.rtl.top import Top
+
+BOARD = load_board("ulx3s_85f")
+assert BOARD.fabric is not None
+FABRIC = BOARD.fabric
+CONFIG = dataclasses.replace(
+    PRESETS["ulx3s_85f"], rows=3, columns=4, lanes=16, mem_width=32, mem_depth=1024, ladder_depth=16, ladders=1,
+    corrections=False, mul_width=16, row_depth=64, column_depth=64,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the flow has stopped in front of place and route."""
+    folder = tmp_path_factory.mktemp("flow")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FlowError):
+        stop = folder.with_name("stop")
+        stop.write_text('#!/bin/sh\ncase "$*" in *--version*) ;; *) exit 1 ;; esac\n')
+        stop.chmod(0o755)
+        patch.setenv("NEXTPNR_ECP5", str(stop))
+        core = Top(CONFIG, clocks_per_bit=50)
+        run_flow(BOARD, core, frequency=50e6, seeds=1, work=folder, progress=lambda *_: None)
+    return folder
+
+
+def test_places(folder: Path) -> None:
+    text = (folder / "top.json").read_text()
+    cells = json.loads(text)["modules"]["top"]["cells"]
+    places = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
+    assert len(set(places.values())) == len(places)
+
+    # A flip-flop that one PE reads stands in that PE's part of the device.
+    width, height = len(FABRIC.columns) // (CONFIG.columns + 1), len(FABRIC.rows) // CONFIG.rows
+    readers: dict[int, set[tuple[int, int]]] = {}
+    for name, cell in cells.items():
+        if match := re.search(r"\.pe_(\d+)_(\d+)\.popcount", name):
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"][port] == "input":
+                    readers.setdefault(bits[0], set()).add((int(match[1]), int(match[2])))
+    counts: Counter[tuple[int, int]] = Counter()
+    for name, place in places.items():
+        column, row = map(int, re.match(r"X(\d+)/Y(\d+)/", place).groups())  # type: ignore[union-attr]
+        if cells[name]["type"] == "TRELLIS_FF":
+            ((r, c),) = readers[cells[name]["connections"]["Q"][0]]
+            counts[r, c] += 1
+            assert 0 <= column - FABRIC.columns[0] - c * width < width
+            assert abs(FABRIC.rows.index(row) - (CONFIG.rows - 1 - r) * height) <= height
+        else:
+            assert cells[name]["type"] == "DP16KD"
+    # The last lane enters through a LUT.
+    assert all(counts[r, c] == 2 * CONFIG.lanes - 2 for r in range(1, CONFIG.rows) for c in range(1, CONFIG.columns))
+    assert all(counts[r, CONFIG.columns] >= CONFIG.lanes - 1 for r in range(CONFIG.rows))
+
+    # One block RAM to each 16 bits of a buffer.
+    buffers = [re.search(r"(row|column)_buffer_(\d+)", name) for name in places if cells[name]["type"] == "DP16KD"]
+    assert Counter(match[0] for match in buffers if match) == {
+        **{f"row_buffer_{r}": 1 for r in range(CONFIG.rows)}, **{f"column_buffer_{c}": 1 for c in range(CONFIG.columns)}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "lanes"), [(1, 4, 8), (12, 17, 64), (16, 16, 64), (32, 65, 16), (32, 5, 256)]
+)
+def test_any_size(rows: int, columns: int, lanes: int) -> None:
+    """Every place is one of the device and taken once; half of the rows of tiles have none, if there are that many."""
+    bits = iter(range(rows * columns * lanes))
+    cells: dict[str, dict] = {}
+    for r, c, lane in ((r, c, lane) for r in range(rows) for c in range(columns) for lane in range(lanes)):
+        bit = next(bits)
+        cells[f"array.a_{bit}"] = {"type": "TRELLIS_FF", "connections": {"Q": [bit]}}
+        cells[f"array.pe_{r}_{c}.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit], "CIN": ["x"]}}
+    design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}}
+    placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
+    places = [cell["attributes"]["BEL"] for cell in placed.values() if "attributes" in cell]
+    assert len(places) == len(set(places)) >= rows * columns * 8
+    tiles = [tuple(map(int, match.groups())) for place in places if (match := re.match(r"X(\d+)/Y(\d+)/", place))]
+    assert {column for column, _ in tiles} <= set(FABRIC.columns)
+    taken = {row for _, row in tiles}
+    assert taken <= set(FABRIC.rows) and len(taken) <= max(rows, len(FABRIC.rows) // 2)
+
+
+def test_nothing_to_place(folder: Path) -> None:
+    text = (folder / "top.json").read_text()
+    assert place_array(text, None) == text
+    empty = json.dumps({"modules": {"top": {"attributes": {"top": "1"}, "cells": {}}}})
+    assert place_array(empty, FABRIC) == empty
+
+
+@pytest.mark.slow
+def test_placed(folder: Path) -> None:
+    """nextpnr has all these places, and finds some for the rest around them."""
+    arguments = [
+        *("--85k", "--package", "CABGA381", "--json", "top.json", "--lpf", "top.lpf"),
+        *("--placer", BOARD.placers[0], "--no-route", "--write", "placed.json"),
+    ]
+    run_tool("nextpnr-ecp5", arguments, directory=folder, log=folder / "nextpnr.out")
+    bound = json.loads((folder / "top.json").read_text())["modules"]["top"]["cells"]
+    placed = json.loads((folder / "placed.json").read_text())["modules"]["top"]["cells"]
+    for name, cell in bound.items():
+        if "BEL" in cell["attributes"]:
+            assert placed[name]["attributes"]["NEXTPNR_BEL"] == cell["attributes"]["BEL"]
