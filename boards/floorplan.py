@@ -36,8 +36,8 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     """Yosys' JSON with places for the operand registers of the array and for the block RAMs of its buffers.
 
     Rows of PEs follow each other from the last row of tiles upwards, columns of PEs from the first column of tiles on.
-    Carry chains take tiles side by side, so registers fill rows of tiles within a PE, as far as they fill whole ones,
-    and leave the others free, half of all at least.
+    Carry chains take tiles side by side, so registers fill some rows of tiles within a PE and leave the others free,
+    half of all at least.
     """
     if fabric is None:
         return netlist
@@ -56,9 +56,7 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     tall, wide = len(fabric.rows) // height, len(fabric.columns) // width
     for (row, column), members in registers.items():
         y, x = corner(row, column)
-        lines = _cut(_cut(members, 2 * _SLICES), wide)[: max(1, tall // 2)]
-        if len(lines) > 1 and len(lines[-1]) < wide:
-            del lines[-1]
+        lines = _cut(_cut(members, 2 * _SLICES), max(1, wide - 1))[: max(1, tall // 2)]
         for k, line in enumerate(lines):
             at_y = fabric.rows[y + (2 * k + 1) * tall // (2 * len(lines))]
             for j, tile in enumerate(line if k % 2 == 0 else line[::-1]):
