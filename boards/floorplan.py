@@ -8,14 +8,15 @@ have places, the placer puts each PE around its own.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Fabric", "place_array"]
 
-_POPCOUNT = re.compile(r"\.pe_(\d+)_(\d+)\.popcount\.U\$(\d+)$")
-_BUFFER = re.compile(r"\.(row|column)_buffer_(\d+)\..*")
+_PE = re.compile(r"\.pe_(\d+)_(\d+)\.(?:popcount\.U\$(\d+)$)?")
+"""A cell of a PE: row and column; of a carry chain of its popcount: the number there, too."""
+_BUFFER = re.compile(r"\.(row|column)_buffer_(\d+)\.")
 _SLICES = 4
 """Slices of a tile, each with two LUTs and two flip-flops."""
 
@@ -43,10 +44,10 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
         return netlist
     design = json.loads(netlist)
     cells = next(m["cells"] for m in design["modules"].values() if m.get("attributes", {}).get("top"))
-    registers = _operand_registers(cells)
-    if not registers:
+    pes = {(int(match[1]), int(match[2])) for name in cells if (match := _PE.search(name))}
+    if not pes:
         return netlist
-    height, width = (1 + max(pe[axis] for pe in registers) for axis in (0, 1))
+    height, width = (1 + max(pe[axis] for pe in pes) for axis in (0, 1))
 
     def corner(row: int, column: int) -> tuple[int, int]:
         """Index of the PE's first row and column of tiles."""
@@ -54,7 +55,7 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
         return (height - 1 - row) * rows // height, column * columns // width
 
     tall, wide = len(fabric.rows) // height, len(fabric.columns) // width
-    for (row, column), members in registers.items():
+    for (row, column), members in _operand_registers(cells).items():
         y, x = corner(row, column)
         lines = _cut(_cut(members, 2 * _SLICES), max(1, wide - 1))[: max(1, tall // 2)]
         for k, line in enumerate(lines):
@@ -82,7 +83,7 @@ def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[s
     """
     popcounts: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for name, cell in cells.items():
-        if cell["type"] == "CCU2C" and (match := _POPCOUNT.search(name)):
+        if cell["type"] == "CCU2C" and (match := _PE.search(name)) and match[3]:
             place = (int(match[1]), int(match[2]), int(match[3]))
             for port, (bit, *_) in cell["connections"].items():
                 if port[0] in "ABCD":
@@ -98,7 +99,7 @@ def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[s
     return {pe: [name for _, name in sorted(members)] for pe, members in found.items()}
 
 
-def _place_buffers(cells: Mapping[str, Any], fabric: Fabric, corner: Any) -> None:
+def _place_buffers(cells: Mapping[str, Any], fabric: Fabric, corner: Callable[[int, int], tuple[int, int]]) -> None:
     """Each block RAM of a row or column buffer in the free place nearest to the first PE, the nearest of all first."""
 
     def wishes() -> Iterator[tuple[int, str, tuple[int, int, str]]]:

@@ -45,7 +45,6 @@ def test_places(folder: Path) -> None:
     assert len(set(places.values())) == len(places)
 
     # A flip-flop that one PE reads stands in that PE's part of the device.
-    width, height = len(FABRIC.columns) // (CONFIG.columns + 1), len(FABRIC.rows) // CONFIG.rows
     readers: dict[int, set[tuple[int, int]]] = {}
     for name, cell in cells.items():
         if match := re.search(r"\.pe_(\d+)_(\d+)\.popcount", name):
@@ -58,8 +57,8 @@ def test_places(folder: Path) -> None:
         if cells[name]["type"] == "TRELLIS_FF":
             ((r, c),) = readers[cells[name]["connections"]["Q"][0]]
             counts[r, c] += 1
-            assert 0 <= column - FABRIC.columns[0] - c * width < width
-            assert abs(FABRIC.rows.index(row) - (CONFIG.rows - 1 - r) * height) <= height
+            assert FABRIC.columns.index(column) * (CONFIG.columns + 1) // len(FABRIC.columns) == c
+            assert FABRIC.rows.index(row) * CONFIG.rows // len(FABRIC.rows) == CONFIG.rows - 1 - r
         else:
             assert cells[name]["type"] == "DP16KD"
     # The last lane enters through a LUT.
@@ -92,6 +91,21 @@ def test_any_size(rows: int, columns: int, lanes: int) -> None:
     assert {column for column, _ in tiles} <= set(FABRIC.columns)
     taken = {row for _, row in tiles}
     assert taken <= set(FABRIC.rows) and len(taken) <= max(rows, len(FABRIC.rows) // 2)
+
+
+def test_rows_that_share_registers() -> None:
+    """Where registers are for several PEs, the last rows have none of their own, but their part of the device."""
+    cells: dict[str, dict] = {"array.row_buffer_5.ram.cell_0": {"type": "DP16KD", "connections": {}}}
+    for r, lane in ((r, lane) for r in range(6) for lane in range(8)):
+        bit = 8 * (r // 4) + lane
+        cells[f"array.w_{bit}"] = {"type": "TRELLIS_FF", "connections": {"Q": [bit]}}
+        cells[f"array.pe_{r}_0.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit]}}
+    design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}}
+    placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
+    # Row 5 is the uppermost, next to the first block RAMs; row 4, which has the registers of both, is below.
+    assert placed["array.row_buffer_5.ram.cell_0"]["attributes"]["BEL"] == "X4/Y22/EBR0"
+    (row,) = {re.search(r"Y(\d+)", placed[f"array.w_{bit}"]["attributes"]["BEL"])[1] for bit in range(8, 16)}  # type: ignore[index]
+    assert FABRIC.rows.index(int(row)) * 6 // len(FABRIC.rows) == 1
 
 
 def test_nothing_to_place(folder: Path) -> None:
