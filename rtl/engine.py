@@ -142,11 +142,11 @@ class Engine(wiring.Component):
         if config.planes > 1:  # the loader has one chunk of all planes, which stands at every place of the word
             row_data, copies = recode_chunk(m, platform, loader.row_data, config, family), config.chunks_per_lanes
 
-        def relayed(value, name: str):
+        def relayed(value, name: str, *, domain: str = "sync"):
             """The value, a register away where ways are long."""
             if not stages:
                 return value
-            m.submodules[f"relay_{name}"] = relay = Relay(len(Value.cast(value)))
+            m.submodules[f"relay_{name}"] = DomainRenamer(domain)(relay := Relay(len(Value.cast(value))))
             m.d.comb += relay.i.eq(value)
             return relay.o
 
@@ -218,18 +218,13 @@ class Engine(wiring.Component):
                     memory.write_data.eq(ladder_word),
                     store.late_word[p].eq(memory.read_data),
                 ]
+        # Once for each column modulo `ladders`, then for the sum column.
         shift = delay_line(m, Cat(store.shift, store.shift_sum), stages, "shift")[-1]
+        shifts = [shift[0]] * config.ladders + [shift[1]]
         if config.pump > 1:
             # Once per cycle of the engine, which has the whole of it to say so.
             m.d.comb += feed.last.eq(phase.last)
-            shift &= phase.last.replicate(2)
-        for k in range(config.ladders + 1):  # the last one is that of the sum column
-            bit = shift[k == config.ladders]
-            if config.pump > 1 and stages:
-                m.submodules[f"relay_shift_{k}"] = relay = DomainRenamer("fast")(Relay(1))
-                m.d.comb += relay.i.eq(bit)
-                bit = relay.o
-            m.d.comb += Cat(array.shift, array.shift_sum)[k].eq(bit)
+            shifts = [relayed(bit & phase.last, f"shift_{k}", domain="fast") for k, bit in enumerate(shifts)]
         drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
         draining, tile_ready = Signal(), Signal()
         ready, some_tile = array.ready, tile_ready
@@ -249,6 +244,7 @@ class Engine(wiring.Component):
             some_tile |= ready
         m.d.comb += [
             array.control.eq(feed.array_control),
+            Cat(array.shift, array.shift_sum).eq(Cat(shifts)),
             array.sum_weight.eq(feed.array_sum_weight),
             execute.drain_free.eq(~draining),
             store.tile_ready.eq(some_tile),

@@ -80,7 +80,7 @@ def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_widt
 
     length = len(cycles) + latency + len(parts) + 3
     arriving = [[drained.get(t - latency - 2 - k) for k in range(len(parts))] for t in range(length + 1)]
-    shifts = [rng.random() < 0.3 and not any(n is not None for n in now) for now in arriving]
+    shifts = [rng.random() < 0.3 and all(part is None for part in arrived) for arrived in arriving]
     shifts[0] = False
 
     async def bench(ctx):
