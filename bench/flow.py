@@ -19,6 +19,7 @@ from ..boards.flow import FlowError
 from ..boards.netlist import open_carry_ends
 from ..boards.report import read_excess, read_seed, read_stuck
 from ..boards.toolchain import ToolError, run_tool
+from ..rtl.recode import uses_pairs
 from ..sim.verilator_env import cache_directory
 from .units import COLUMNS_OF_A_ROW, Frame, Recoding, Unit
 
@@ -230,7 +231,7 @@ def measure(
     routed = place(text, device, seeds, progress=progress)
     packed = routed.packed - frame.muxes - (frame.flip_flops if device.family == "ice40" else 0)
     shared = 0
-    if unit.config is not None and unit.planes > 1:
+    if unit.config is not None and uses_pairs(unit.config, device.family):
         shared = cells(Recoding(unit.config, device.family), device)["luts"]
     return Measurement(
         unit.name, unit.lanes, unit.planes, device.name, unit.operations, routed.luts - frame.muxes, packed,

@@ -61,7 +61,7 @@ def dipole_unit(lanes: int, planes: int) -> Unit:
 
 
 class Recoding(wiring.Component):
-    """What stands once in front of the row buffers of our PEs with several planes: the sums of pairs of a chunk."""
+    """What stands once in front of the row buffers of PEs that take sums of pairs of lanes: those of a chunk."""
 
     def __init__(self, config: Config, family: str):
         self.config = config

@@ -45,8 +45,9 @@ class Config:
     """Clock of the array in multiples of that of the engine around it = words of a run per cycle of the engine, 1 or 2.
     With 2 the array and the read ports of its buffers are in clock domain `fast`."""
     levels: int = 1
-    """Levels of adders between two registers in the tree of a PE, 1..3. With W = 1 on iCE40 these are always two, but
-    with 1 accumulators are cut into parts, where the tree leaves time for that: a faster PE of more cells."""
+    """Levels between two registers in the tree of a PE, 1..3: of adders, and on iCE40 with W > 1 the choice of pairs in
+    front of them. With W = 1 on iCE40 these are always two, but with 1 accumulators are cut into parts, where the tree
+    leaves time for that: a faster PE of more cells."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
@@ -220,15 +221,16 @@ class Config:
         """Operands at a PE to their popcount in the slowest family; in others it comes earlier and the array waits.
         In cycles of the array.
 
-        W = 1: a register per level of the tree of full adders on ECP5. W > 1: the choice of pairs of lanes, then every
-        `levels` levels (one: and an accumulator in two parts); or groups of 8 lanes, then adders of four operands.
+        W = 1: a register per level of the tree of full adders on ECP5. W > 1: one per `levels` levels, of adders or, on
+        iCE40, of the choice of pairs of lanes and adders (one: and an accumulator in two parts); or groups of 8 lanes,
+        then adders of four operands.
         """
         if self.planes == 1:
             return max(2, (self.lanes - 1).bit_length() - 1)
         stages, operands = 1, -(-self.lanes // 8)
         while operands > 1:
             stages, operands = stages + 1, -(-operands // 4)
-        pairs = 1 + -(-(self.lanes.bit_length() - 2) // self.levels) + (self.levels == 1)
+        pairs = -(-(self.lanes.bit_length() - 1) // self.levels) + (self.levels == 1)
         return max(pairs, stages + (2 if self.planes > 4 else 1))
 
     @property

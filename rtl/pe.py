@@ -16,32 +16,34 @@ from .popcount import Popcount
 from .popcount_absorbed import AbsorbedPopcount
 from .popcount_pairs import PairPopcount
 from .popcount_parity import ParityPopcount
-from .recode import chunk_width, uses_pairs, uses_parity
+from .popcount_weighted import WeightedPopcount
+from .recode import chunk_width
 
 __all__ = ["ACCUMULATORS", "PE", "Control", "accumulator_of", "pe_latency", "popcount_of"]
 
 ACCUMULATORS = {"portable": Accumulator, "ice40": Ice40Accumulator, "ecp5": Ecp5Accumulator}
 """Class of accumulator in the PEs of each family."""
 
+_Popcount = Popcount | AbsorbedPopcount | PairPopcount | ParityPopcount | WeightedPopcount
 _STEPS = ("c_run", "c_result", "c_drain")
 
 
-def popcount_of(config: Config, family: str) -> Popcount | AbsorbedPopcount | PairPopcount | ParityPopcount:
+def _popcount_class(config: Config, family: str) -> type[_Popcount]:
+    if family == "ice40":
+        return ParityPopcount if config.planes == 1 else PairPopcount
+    if family == "ecp5":
+        return AbsorbedPopcount if config.planes == 1 else WeightedPopcount
+    return Popcount
+
+
+def popcount_of(config: Config, family: str) -> _Popcount:
     """The popcount in the PEs of a family."""
-    if uses_pairs(config, family):
-        return PairPopcount(config, family)
-    if uses_parity(config, family):
-        return ParityPopcount(config)
-    return AbsorbedPopcount(config) if family == "ecp5" else Popcount(config)
+    return _popcount_class(config, family)(config)
 
 
 def pe_latency(config: Config, family: str) -> int:
     """Cycles from the operands of the array to their popcount in a PE of the family; `config.pop_latency` at most."""
-    if uses_pairs(config, family):
-        return PairPopcount.latency(config)
-    if uses_parity(config, family):
-        return ParityPopcount.latency(config)
-    return AbsorbedPopcount.latency(config) if family == "ecp5" else Popcount.latency(config)
+    return _popcount_class(config, family).latency(config)
 
 
 def accumulator_of(config: Config, family: str, shape: ShapeLike) -> Accumulator:

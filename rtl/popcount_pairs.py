@@ -1,21 +1,16 @@
-"""Weighted popcount of several activation planes at once: pairs of lanes, chosen from sums made once per row."""
+"""Weighted popcount of several activation planes at once on iCE40: pairs of lanes, chosen from sums made before."""
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .chains import pack
 from .config import Config
 from .pair_sums import sums_width
-from .primitives import ecp5, ice40
+from .primitives import ice40
 
 __all__ = ["PairPopcount"]
-
-_CHAINS = {"ice40": ice40.CarryChain, "ecp5": ecp5.CarryChain}
-_CELLS = 26
-"""Cells of a carry chain on ECP5: static timing sees a path through all of them."""
 
 
 class PairPopcount(wiring.Component):
@@ -31,10 +26,8 @@ class PairPopcount(wiring.Component):
     Parameters
     ----------
     config : Config
-        Uses `lanes`, `planes`, which is more than 1, and `levels`: of adders between two registers. The choice of the
-        pairs has registers of its own.
-    family : str
-        "ice40" or "ecp5".
+        Uses `lanes`, `planes`, which is more than 1, and `levels` between two registers: the choice of the pairs is
+        the first one, adders are the others.
 
     Members
     -------
@@ -47,9 +40,8 @@ class PairPopcount(wiring.Component):
         The first weight of the last pair.
     """
 
-    def __init__(self, config: Config, family: str):
+    def __init__(self, config: Config):
         self.config = config
-        self.family = family
         self.LATENCY = self.latency(config)
         highest = config.lanes * ((1 << config.planes) - 1)
         super().__init__(
@@ -63,12 +55,11 @@ class PairPopcount(wiring.Component):
 
     @staticmethod
     def latency(config: Config) -> int:
-        return 1 + -(-(config.lanes.bit_length() - 2) // config.levels)
+        return -(-(config.lanes.bit_length() - 1) // config.levels)
 
     def elaborate(self, platform):
         m = Module()
         lanes, width = self.config.lanes, self.config.planes + 1
-        ice = self.family == "ice40"
 
         def registered(bits: Any) -> Any:
             if isinstance(bits, list):
@@ -77,51 +68,50 @@ class PairPopcount(wiring.Component):
             m.d.sync += copy.eq(bits)
             return copy
 
+        def passed(bits: Any, made: int) -> Any:
+            """What comes out of so many levels, registered where that is due."""
+            return bits if made % self.config.levels else registered(bits)
+
         # Pairs as u, v and the weights of the two lanes.
         pairs = []
         for k in range(lanes // 2):
             bits = [self.a[k * (2 * width - 1) + n] for n in range(2 * width - 1)]
             pairs.append((bits[:width], [~bits[0], *bits[width:]], self.w[2 * k], self.w[2 * k + 1]))
         carries = [w0 for *_, w0, _ in pairs[::2] + pairs[1::2]]
-        choose = self._choose_ice40 if ice else self._choose
-        numbers: list[list[Value]] = [choose(m, platform, *pair, name=f"q{k}") for k, pair in enumerate(pairs)]
+        numbers: list[list[Value]] = [self._choose(m, platform, *pair, name=f"q{k}") for k, pair in enumerate(pairs)]
 
-        # On iCE40 the lanes / 2 = 2**ones come off where the highest bit of the last number at a level weighs as much,
+        # The lanes / 2 = 2**ones come off where the highest bit of the last number at a level weighs as much,
         # by its complement. From there on the last number is negative where all its bits from that one on are 1, which
         # turns round the highest bit of the next sum. With many planes every number is too wide for that.
         ones = lanes.bit_length() - 2
-        turned = ones - self.config.planes if ice else -1
+        turned = ones - self.config.planes
         if turned == 0:
-            numbers[-1] = self._choose_ice40(m, platform, *pairs[-1], name="q_turned", turned=True)
-        numbers, carries = registered([numbers, carries])
+            numbers[-1] = self._choose(m, platform, *pairs[-1], name="q_turned", turned=True)
+        numbers, carries = passed([numbers, carries], 1)
 
-        # Adders as (two operands, carry, sum, what turns its highest bit). On ECP5 levels that no path joins share
-        # chains, which saves cells. On iCE40 it saves no LUT, and nextpnr's default router may not come to an end with
-        # the cells that separate adders; static timing sees paths from level to level through the chains.
+        # An adder to a chain: sharing saves no LUT, and nextpnr's default router may not come to an end with the cells
+        # that separate adders; static timing sees paths from level to level through the chains.
         levels = lanes.bit_length() - 2
-        groups: dict[int, list[tuple[list, list, Value, Value, list]]] = {}
+        adders: list[tuple[str, list, list, Value, Value, list]] = []
         for level in range(levels):
             count = len(numbers) // 2
             sums = [Signal(width + level + 1, name=f"sum{level}_{k}") for k in range(count)]
-            group = groups.setdefault(level if ice else level % self.config.levels, [])
             for k, (x, y, carry, total) in enumerate(
                 zip(numbers[::2], numbers[1::2], carries[:count], sums, strict=True)
             ):
                 turn = []
                 if turned >= 0 and k == count - 1 and level >= turned - 1:
                     turn = [Const(1)] if level == turned - 1 else y[ones:]
-                if ice and not level:
-                    low, carry = registered([*self._lowest(m, platform, pairs[2 * k], pairs[2 * k + 1], f"low{k}")])
+                if not level:
+                    low, carry = passed([*self._lowest(m, platform, pairs[2 * k], pairs[2 * k + 1], f"low{k}")], 1)
                     m.d.comb += total[0].eq(low)
                     x, y, total = x[1:], y[1:], total[1:]
-                group.append((x, y, carry, total, turn))
+                adders.append((f"chain{level}_{k}", x, y, carry, total, turn))
             numbers, carries = [list(total) for total in sums], carries[count:]
-            if (level + 1) % self.config.levels == 0 and level < levels - 1:
-                numbers, carries = registered([numbers, carries])
-        for name, adders in groups.items():
-            chains = [[k] for k in range(len(adders))] if ice else pack([len(x) + 1 for x, *_ in adders], _CELLS - 1)
-            for number, members in enumerate(chains):
-                self._chain(m, platform, f"chain{name}_{number}", [adders[k] for k in members])
+            if level < levels - 1:
+                numbers, carries = passed([numbers, carries], level + 2)
+        for adder in adders:
+            self._chain(m, platform, *adder)
         total = Signal(len(numbers[0]))
         if turned >= 0:
             o = Signal.like(total, name="o_registered", reset_less=True)
@@ -137,19 +127,10 @@ class PairPopcount(wiring.Component):
         return m
 
     @staticmethod
-    def _choose(m: Module, platform: object, u: list, v: list, w0: Value, w1: Value, name: str) -> list[Value]:
-        """The bits of q of a pair."""
-        bits: list[Value] = [~(u[0] ^ w1)]  # the lowest bits of u and v are complements of each other
-        for k in range(1, len(u)):
-            bits.append(bit := Signal(name=f"{name}_{k}"))
-            m.d.comb += bit.eq(Mux(w0, Mux(w1, u[k], v[k]), ~Mux(w1, v[k], u[k])))
-        return bits
-
-    @staticmethod
-    def _choose_ice40(
+    def _choose(
         m: Module, platform: object, u: list, v: list, w0: Value, w1: Value, name: str, *, turned: bool = False
     ) -> list[Value]:
-        """The same on iCE40, but for the lowest bit; the highest one turned round if asked for."""
+        """The bits of q of a pair, but for the lowest one; the highest one turned round if asked for."""
 
         def choose(not_u, v, w0, w1):
             return ~w0 ^ (((w0 ^ w1) & v) | (~(w0 ^ w1) & ~not_u))
@@ -167,7 +148,7 @@ class PairPopcount(wiring.Component):
 
     @staticmethod
     def _lowest(m: Module, platform: object, first: tuple, second: tuple, name: str) -> tuple[Value, Value]:
-        """Sum and carry of the lowest bits of q of two pairs and the first weight, on iCE40.
+        """Sum and carry of the lowest bits of q of two pairs and the first weight.
 
         The lowest bit of q is ~(u ^ w1). So one LUT makes the sum of four signals, and the other, from that, the carry:
         that of x + y + z is the majority of x, ~(x ^ y ^ z) and z.
@@ -180,19 +161,13 @@ class PairPopcount(wiring.Component):
         )  # fmt: skip
         return low, carry
 
-    def _chain(self, m: Module, platform: object, name: str, adders: list) -> None:
-        """One chain of separated adders (operand, operand, carry, sum, what turns the highest bit of the last)."""
-        chain = _CHAINS[self.family](m, platform, name)
-        below, turn = None, []
-        for x, y, carry, total, turn in adders:  # noqa: B007
-            if isinstance(chain, ice40.CarryChain):
-                chain.feed(carry)  # one adder to a chain
-            else:
-                top = chain.inject(carry)
-                if below is not None:
-                    m.d.comb += below.eq(top)
-            m.d.comb += Cat(total[:-1]).eq(Cat(chain.add(*bits) for bits in zip(x, y, strict=True)))
-            below = total[-1]
-        assert below is not None
-        m.d.comb += below.eq(chain.top(turn) if turn else chain.top())
+    @staticmethod
+    def _chain(
+        m: Module, platform: object, name: str, x: list, y: list, carry: Value, total: Value, turn: list
+    ) -> None:
+        """total = x + y + carry, the highest bit turned round where all of `turn` are 1."""
+        chain = ice40.CarryChain(m, platform, name)
+        chain.feed(carry)
+        m.d.comb += Cat(total[:-1]).eq(Cat(chain.add(*bits) for bits in zip(x, y, strict=True)))
+        m.d.comb += total[-1].eq(chain.top(turn) if turn else chain.top())
         chain.done()

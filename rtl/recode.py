@@ -15,8 +15,8 @@ def uses_parity(config: Config, family: str) -> bool:
 
 
 def uses_pairs(config: Config, family: str) -> bool:
-    """Whether the PEs of that family take sums of pairs of lanes as activations."""
-    return family in ("ice40", "ecp5") and config.planes > 1
+    """Whether the PEs of that family take sums of pairs of lanes: iCE40 with several activation planes."""
+    return family == "ice40" and config.planes > 1
 
 
 def parities(chunk: list) -> list:
@@ -50,4 +50,4 @@ def chunk_width(config: Config, family: str) -> int:
 
 def recode_chunk(m: Module, platform: object, chunk: Value, config: Config, family: str) -> Value:
     """A chunk of each of several planes as the row buffers of the family must hold it. Combinational."""
-    return pair_sums(m, platform, chunk, config.planes, family) if uses_pairs(config, family) else chunk
+    return pair_sums(m, platform, chunk, config.planes) if uses_pairs(config, family) else chunk
