@@ -15,10 +15,14 @@ from typing import Any
 __all__ = ["Fabric", "place_array"]
 
 _PE = re.compile(r"\.pe_(\d+)_(\d+)\.(?:popcount\.U\$(\d+)$)?")
-"""A cell of a PE: row and column; of a carry chain of its popcount: the number there, too."""
+"""A cell of a PE: row and column; of a carry chain of its popcount: its number there, too."""
 _BUFFER = re.compile(r"\.(row|column)_buffer_(\d+)\.")
 _SLICES = 4
 """Slices of a tile, each with two LUTs and two flip-flops."""
+_PLANES = 8
+"""Carry cells of a PE that read a bit of an operand, at most: a weight multiplies so many planes."""
+_CHAIN = 5
+"""Tiles that the longest carry chain of a PE takes side by side."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,9 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     """Yosys' JSON with places for the operand registers of the array and for the block RAMs of its buffers.
 
     Rows of PEs follow each other from the last row of tiles upwards, columns of PEs from the first column of tiles on.
-    Carry chains take tiles side by side, so registers fill some rows of tiles within a PE and leave the others free,
-    half of all at least.
+    Carry chains take tiles side by side. So the registers of a PE stand in a band beside them, in each row of tiles as
+    few as possible, as a row has only so many wires to the next PE. Where there is no room for a band, they fill some
+    rows and leave the others free, half of all at least.
     """
     if fabric is None:
         return netlist
@@ -57,7 +62,9 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     tall, wide = len(fabric.rows) // height, len(fabric.columns) // width
     for (row, column), members in _operand_registers(cells).items():
         y, x = corner(row, column)
-        lines = _cut(_cut(members, 2 * _SLICES), max(1, wide - 1))[: max(1, tall // 2)]
+        tiles = _cut(members, 2 * _SLICES)
+        band = -(-len(tiles) // tall)
+        lines = _cut(tiles, band) if band <= wide - _CHAIN else _cut(tiles, max(1, wide - 1))[: max(1, tall // 2)]
         for k, line in enumerate(lines):
             at_y = fabric.rows[y + (2 * k + 1) * tall // (2 * len(lines))]
             for j, tile in enumerate(line if k % 2 == 0 else line[::-1]):
@@ -92,10 +99,10 @@ def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[s
     for name, cell in cells.items():
         if cell["type"] == "TRELLIS_FF" and ".pe_" not in name:
             readers = popcounts.get(cell["connections"]["Q"][0], [])
-            # The weight of the activation sums is one bit for all lanes.
-            if readers and len(readers) == len({reader[:2] for reader in readers}):
-                row, column, chain = min(readers)
-                found[row, column].append((chain, name))
+            # The weight of the activation sums, one bit for all lanes, goes through them all.
+            if 0 < len(readers) <= _PLANES * len({reader[:2] for reader in readers}):
+                row, column, number = min(readers)
+                found[row, column].append((number, name))
     return {pe: [name for _, name in sorted(members)] for pe, members in found.items()}
 
 

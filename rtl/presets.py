@@ -144,6 +144,28 @@ PRESETS: dict[str, Config] = {
             corrections=True,
             ladders=4,
         ),
+        # For activations of 8 bits and many channels: more products per cycle, in fewer and larger tiles.
+        Config(
+            name="ulx3s_85f_w8",
+            rows=2,
+            columns=16,
+            lanes=64,
+            planes=8,
+            pump=2,
+            hop=1,
+            stages=1,
+            memory_lag=2,
+            chunk=16,
+            mem_width=128,
+            mem_depth=8192,
+            mem_ports=2,
+            row_depth=512,
+            column_depth=512,
+            acc_width=32,
+            mul_width=22,
+            corrections=True,
+            ladders=4,
+        ),
         Config(name="asic_small", rows=4, columns=4, lanes=32, mem_width=32, mem_depth=8192, ladder_depth=64),
     )
 }

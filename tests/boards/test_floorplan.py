@@ -22,29 +22,35 @@ CONFIG = dataclasses.replace(
     PRESETS["ulx3s_85f"], rows=3, columns=4, lanes=16, mem_width=32, mem_depth=1024, ladder_depth=16, ladders=1,
     corrections=False, mul_width=16, row_depth=64, column_depth=64,
 )  # fmt: skip
+CONFIGS = {planes: dataclasses.replace(CONFIG, planes=planes, mem_width=max(32, 16 * planes)) for planes in (1, 4)}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def planes(request: pytest.FixtureRequest) -> int:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(planes: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the flow has stopped in front of place and route."""
-    folder = tmp_path_factory.mktemp("flow")
+    folder = tmp_path_factory.mktemp(f"flow{planes}")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(FlowError):
         stop = folder.with_name("stop")
         stop.write_text('#!/bin/sh\ncase "$*" in *--version*) ;; *) exit 1 ;; esac\n')
         stop.chmod(0o755)
         patch.setenv("NEXTPNR_ECP5", str(stop))
-        core = Top(CONFIG, clocks_per_bit=50)
+        core = Top(CONFIGS[planes], clocks_per_bit=50)
         run_flow(BOARD, core, frequency=50e6, seeds=1, work=folder, progress=lambda *_: None)
     return folder
 
 
-def test_places(folder: Path) -> None:
+def test_places(folder: Path, planes: int) -> None:
     text = (folder / "top.json").read_text()
     cells = json.loads(text)["modules"]["top"]["cells"]
     places = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
     assert len(set(places.values())) == len(places)
 
-    # A flip-flop that one PE reads stands in that PE's part of the device.
+    # A flip-flop that brings operands stands in the part of the device of the PE that reads it, the first of several.
     readers: dict[int, set[tuple[int, int]]] = {}
     for name, cell in cells.items():
         if match := re.search(r"\.pe_(\d+)_(\d+)\.popcount", name):
@@ -55,28 +61,29 @@ def test_places(folder: Path) -> None:
     for name, place in places.items():
         column, row = map(int, re.match(r"X(\d+)/Y(\d+)/", place).groups())  # type: ignore[union-attr]
         if cells[name]["type"] == "TRELLIS_FF":
-            ((r, c),) = readers[cells[name]["connections"]["Q"][0]]
+            r, c = min(readers[cells[name]["connections"]["Q"][0]])
             counts[r, c] += 1
             assert FABRIC.columns.index(column) * (CONFIG.columns + 1) // len(FABRIC.columns) == c
             assert FABRIC.rows.index(row) * CONFIG.rows // len(FABRIC.rows) == CONFIG.rows - 1 - r
         else:
             assert cells[name]["type"] == "DP16KD"
-    # The last lane enters through a LUT.
-    assert all(counts[r, c] == 2 * CONFIG.lanes - 2 for r in range(1, CONFIG.rows) for c in range(1, CONFIG.columns))
-    assert all(counts[r, CONFIG.columns] >= CONFIG.lanes - 1 for r in range(CONFIG.rows))
+    # With one plane the last lane passes the tree.
+    operands = (planes + 1) * CONFIG.lanes - 2 * (planes == 1)
+    assert all(counts[r, c] == operands for r in range(1, CONFIG.rows) for c in range(1, CONFIG.columns))
+    assert all(counts[r, CONFIG.columns] >= planes * CONFIG.lanes - 1 for r in range(CONFIG.rows))
 
-    # One block RAM to each 16 bits of a buffer.
+    # One block RAM to each 16 bits of a buffer, which has all planes of a row.
     buffers = [re.search(r"(row|column)_buffer_(\d+)", name) for name in places if cells[name]["type"] == "DP16KD"]
-    assert Counter(match[0] for match in buffers if match) == {
-        **{f"row_buffer_{r}": 1 for r in range(CONFIG.rows)}, **{f"column_buffer_{c}": 1 for c in range(CONFIG.columns)}
-    }  # fmt: skip
+    rows = {f"row_buffer_{r}": planes for r in range(CONFIG.rows)}
+    columns = {f"column_buffer_{c}": 1 for c in range(CONFIG.columns)}
+    assert Counter(match[0] for match in buffers if match) == rows | columns
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "lanes"), [(1, 4, 8), (12, 17, 64), (16, 16, 64), (32, 65, 16), (32, 5, 256)]
 )
 def test_any_size(rows: int, columns: int, lanes: int) -> None:
-    """Every place is one of the device and taken once; half of the rows of tiles have none, if there are that many."""
+    """Every place is one of the device and taken once, and beside registers there is room for carry chains."""
     bits = iter(range(rows * columns * lanes))
     cells: dict[str, dict] = {}
     for r, c, lane in ((r, c, lane) for r in range(rows) for c in range(columns) for lane in range(lanes)):
@@ -89,8 +96,9 @@ def test_any_size(rows: int, columns: int, lanes: int) -> None:
     assert len(places) == len(set(places)) >= rows * columns * 8
     tiles = [tuple(map(int, match.groups())) for place in places if (match := re.match(r"X(\d+)/Y(\d+)/", place))]
     assert {column for column, _ in tiles} <= set(FABRIC.columns)
-    taken = {row for _, row in tiles}
-    assert taken <= set(FABRIC.rows) and len(taken) <= max(rows, len(FABRIC.rows) // 2)
+    assert {row for _, row in tiles} <= set(FABRIC.rows)
+    wide, in_row = len(FABRIC.columns) // columns, Counter(row for _, row in set(tiles))
+    assert max(in_row.values()) <= columns * max(1, wide - 5) or len(in_row) <= max(rows, len(FABRIC.rows) // 2)
 
 
 def test_rows_that_share_registers() -> None:
