@@ -1,7 +1,7 @@
 """The engine with the array of each family: same values, same cycles, same memory as the golden machine."""
 
 import pytest
-from test_engine import PUMP, PUMP_DEEP, PUMP_PAIRS, check
+from test_engine import PUMP, PUMP_DEEP, PUMP_PAIRS, SYSTOLIC_PLANES, check
 
 from dipole.rtl.config import Config
 from dipole.rtl.engine import Engine
@@ -27,3 +27,8 @@ def test_random_programs(config: Config, component) -> None:
     with open_simulator(config, engine="verilator", component=component) as simulator:
         for seed in range(2000, 2020):
             check(config, simulator, seed)
+
+
+@pytest.mark.slow
+def test_systolic_planes() -> None:
+    test_random_programs(SYSTOLIC_PLANES, ecp5)
