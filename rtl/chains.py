@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
-__all__ = ["pack"]
+__all__ = ["HALVES", "pack"]
+
+HALVES = 26
+"""Half cells of a chain of popcounts on ECP5: static timing sees a path through all of them. So adders share a chain
+only where no path leads from one to the other."""
 
 
 def pack(sizes: Sequence[int], room: int) -> list[list[int]]:

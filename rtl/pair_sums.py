@@ -17,8 +17,8 @@ def pair_sums(m: Module, platform: object, a: Value, planes: int) -> Value:
 
     With A0 and A1 the W-bit activation codes of lanes 2k and 2k + 1, u = A0 + A1 and v = A0 + ~A1, of W + 1 bits each:
     for every pair the lowest bit of u, of every other pair XORed with that of the pair before; the complements of the
-    others; the lowest bit of A0, which is the XNOR of bit 1 of v with that of ~u; and the bits of v from 2 on. The
-    lowest one of v is the complement of that of u.
+    others; the lowest bit of A0, whose XNOR with bit 1 of u is bit 1 of v; and the bits of v from 2 on. The lowest one
+    of v is the complement of that of u.
 
     A carry takes no complements but those that are signals. So v comes from ~u, whose bits the LUTs of the first chain
     give as well: u + v = 2 * A0 + 2**W - 1, so v = 2 * A0 + ~u - 2**W, and v >> 1 has a carry neither in nor out.

@@ -6,16 +6,12 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .chains import pack
+from .chains import HALVES, pack
 from .config import Config
 from .delay import delay_line
 from .primitives.ecp5 import CarryChain
 
 __all__ = ["AbsorbedPopcount", "stagger"]
-
-_HALVES = 26
-"""Half cells of a chain: static timing sees a path through all of them. So adders share a chain only where no path
-leads from one to the other."""
 
 
 def _xor(a, w):
@@ -124,7 +120,7 @@ class AbsorbedPopcount(wiring.Component):
         m.d.sync += last.eq(~(a ^ w))
         for place in range(spacing):
             adders = [(*job, total) for job, total in zip(jobs, sums, strict=True) if job[0] % spacing == place]
-            for number, members in enumerate(pack([level + 1 for level, *_ in adders], _HALVES - 1)):
+            for number, members in enumerate(pack([level + 1 for level, *_ in adders], HALVES - 1)):
                 self._chain(m, platform, f"chain{place}_{number}", [adders[k] for k in members])
         m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(last)]
         return m

@@ -80,8 +80,8 @@ class PairPopcount(wiring.Component):
         carries = [w0 for *_, w0, _ in pairs[::2] + pairs[1::2]]
         numbers: list[list[Value]] = [self._choose(m, platform, *pair, name=f"q{k}") for k, pair in enumerate(pairs)]
 
-        # The lanes / 2 = 2**ones come off where the highest bit of the last number at a level weighs as much,
-        # by its complement. From there on the last number is negative where all its bits from that one on are 1, which
+        # The lanes / 2 = 2**ones come off where the highest bit of the last number at a level weighs as much, by its
+        # complement. From there on the last number is negative where all its bits from that one on are 1, which
         # turns round the highest bit of the next sum. With many planes every number is too wide for that.
         ones = lanes.bit_length() - 2
         turned = ones - self.config.planes

@@ -6,15 +6,11 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .chains import pack
+from .chains import HALVES, pack
 from .config import Config
 from .primitives.ecp5 import CarryChain
 
 __all__ = ["WeightedPopcount"]
-
-_HALVES = 26
-"""Half cells of a chain: static timing sees a path through all of them. So adders share a chain only where no path
-leads from one to the other."""
 
 
 class WeightedPopcount(wiring.Component):
@@ -86,7 +82,7 @@ class WeightedPopcount(wiring.Component):
                 m.d.sync += [copy.eq(total) for copy, total in zip(copies, sums, strict=True)]
                 numbers = [list(copy) for copy in copies]
         for place, adders in enumerate(groups):
-            for number, members in enumerate(pack([len(x) + 1 for _, x, *_ in adders], _HALVES - 1)):
+            for number, members in enumerate(pack([len(x) + 1 for _, x, *_ in adders], HALVES - 1)):
                 self._chain(m, platform, f"chain{place}_{number}", [adders[k] for k in members])
         m.d.comb += self.o.eq(Cat(*numbers[0]))
         return m
