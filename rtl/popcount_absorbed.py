@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .chains import HALVES, pack
+from .chains import Adder, add_adders
 from .config import Config
 from .delay import delay_line
 from .primitives.ecp5 import CarryChain
@@ -103,44 +103,30 @@ class AbsorbedPopcount(wiring.Component):
             del products[:count]
             return taken
 
-        # Every adder of every level as (level, operands, carry), and its sum.
-        jobs: list[tuple[int, list, tuple]] = []
-        sums: list[list[Signal]] = []
+        # By their level's place between two registers.
+        adders: list[list[Adder]] = [[] for _ in range(spacing)]
         numbers: list[Any] = []
         for level in range(1, levels + 1):
             made = []
             for k in range(lanes >> (level + 1)):
                 operands = take(2) if level == 1 else list(zip(*numbers[2 * k : 2 * k + 2], strict=True))
                 (carry,) = take(1)
-                jobs.append((level, operands, carry))
                 made.append([Signal(name=f"sum{level}_{k}_{bit}") for bit in range(level + 1)])
-            sums += made
+                adders[level % spacing].append(self._adder(level, operands, carry, made[-1]))
             numbers = registered(made) if level % spacing == 0 or level == levels else made
         (a, w), last = products[0], Signal(reset_less=True)
         m.d.sync += last.eq(~(a ^ w))
-        for place in range(spacing):
-            adders = [(*job, total) for job, total in zip(jobs, sums, strict=True) if job[0] % spacing == place]
-            for number, members in enumerate(pack([level + 1 for level, *_ in adders], HALVES - 1)):
-                self._chain(m, platform, f"chain{place}_{number}", [adders[k] for k in members])
+        for place, members in enumerate(adders):
+            add_adders(m, platform, f"chain{place}", members)
         m.d.comb += [self.o.eq(Cat(*numbers[0])), self.carry.eq(last)]
         return m
 
     @staticmethod
-    def _chain(m: Module, platform: object, name: str, adders: list) -> None:
-        """One chain of separated adders (level, operands, carry, sum)."""
-        chain = CarryChain(m, platform, name)
-        below = None
-        for level, operands, carry, total in adders:
-            top = chain.inject(*carry, function=_xor if level == 1 else _xnor)
-            if below is not None:
-                m.d.comb += below.eq(top)
-            if level == 1:
-                (a, w), (b, x) = operands
-                bits = [chain.bit(a, w, b, x, lambda a, w, b, x: a ^ w ^ b ^ x)]
-            else:
-                bits = [chain.add(*pair, inverted=level == 2) for pair in operands]
-            m.d.comb += Cat(total[:-1]).eq(Cat(bits))
-            below = total[-1]
-        assert below is not None
-        m.d.comb += below.eq(chain.top())
-        chain.done()
+    def _adder(level: int, operands: list, carry: tuple, total: list[Signal]) -> Adder:
+        def bits(chain: CarryChain) -> list[Signal]:
+            if level > 1:
+                return [chain.add(*pair, inverted=level == 2) for pair in operands]
+            (a, w), (b, x) = operands
+            return [chain.bit(a, w, b, x, lambda a, w, b, x: a ^ w ^ b ^ x)]
+
+        return Adder(lambda chain: chain.inject(*carry, function=_xor if level == 1 else _xnor), bits, total)

@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .chains import HALVES, pack
+from .chains import Adder, add_adders
 from .config import Config
 from .primitives.ecp5 import CarryChain
 
@@ -31,14 +31,8 @@ class WeightedPopcount(wiring.Component):
 
     Members
     -------
-    a : In(planes * lanes)
-        Activation planes, plane 0 in the lowest lanes.
-    w : In(lanes)
-        Weight plane.
-    o : Out
-        0..lanes * (2**planes - 1).
-    carry : Out(1)
-        0.
+    a, w, o, carry
+        As of `Popcount`.
     """
 
     def __init__(self, config: Config):
@@ -69,42 +63,28 @@ class WeightedPopcount(wiring.Component):
         numbers: list[list[Any]] = [
             [(self.a[plane * lanes + lane], self.w[lane]) for plane in range(planes)] for lane in range(lanes)
         ]
-        # Adders as (level, two operands, sum), by their level's place between two registers.
-        groups: list[list[tuple[int, list, list, Signal]]] = [[] for _ in range(spacing)]
+        # By their level's place between two registers.
+        adders: list[list[Adder]] = [[] for _ in range(spacing)]
         for level in range(1, levels + 1):
             sums = []
             for k, (x, y) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
                 sums.append(total := Signal(planes + level, name=f"sum{level}_{k}"))
-                groups[level % spacing].append((level, x, y, total))
+                adders[level % spacing].append(self._adder(level, x, y, total))
             numbers = [list(total) for total in sums]
             if level % spacing == 0 or level == levels:
                 copies = [Signal.like(total, name=f"{total.name}_registered", reset_less=True) for total in sums]
                 m.d.sync += [copy.eq(total) for copy, total in zip(copies, sums, strict=True)]
                 numbers = [list(copy) for copy in copies]
-        for place, adders in enumerate(groups):
-            for number, members in enumerate(pack([len(x) + 1 for _, x, *_ in adders], HALVES - 1)):
-                self._chain(m, platform, f"chain{place}_{number}", [adders[k] for k in members])
+        for place, members in enumerate(adders):
+            add_adders(m, platform, f"chain{place}", members)
         m.d.comb += self.o.eq(Cat(*numbers[0]))
         return m
 
     @staticmethod
-    def _chain(m: Module, platform: object, name: str, adders: list) -> None:
-        """One chain of separated adders (level, two operands, sum)."""
-        chain = CarryChain(m, platform, name)
-        below = None
-        for level, x, y, total in adders:
-            top = chain.inject(Const(level == 1))
-            if below is not None:
-                m.d.comb += below.eq(top)
-            if level == 1:
-                bits = [
-                    chain.bit(p[0], p[1], q[0], q[1], lambda a, w, b, x: a ^ w ^ b ^ x)
-                    for p, q in zip(x, y, strict=True)
-                ]
-            else:
-                bits = [chain.add(p, q, inverted=level == 2) for p, q in zip(x, y, strict=True)]
-            m.d.comb += Cat(total[:-1]).eq(Cat(bits))
-            below = total[-1]
-        assert below is not None
-        m.d.comb += below.eq(chain.top())
-        chain.done()
+    def _adder(level: int, x: list, y: list, total: Signal) -> Adder:
+        def bits(chain: CarryChain) -> list[Signal]:
+            if level > 1:
+                return [chain.add(p, q, inverted=level == 2) for p, q in zip(x, y, strict=True)]
+            return [chain.bit(*p, *q, function=lambda a, w, b, x: a ^ w ^ b ^ x) for p, q in zip(x, y, strict=True)]
+
+        return Adder(lambda chain: chain.inject(Const(level == 1)), bits, total)
