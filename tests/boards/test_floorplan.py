@@ -123,6 +123,39 @@ def test_nothing_to_place(folder: Path) -> None:
     assert place_array(empty, FABRIC) == empty
 
 
+def test_every_place_of_the_fabric_can_be_taken(tmp_path: Path) -> None:
+    """The static placer ends without a word at a register in a row of tiles that it does not know."""
+    columns, rows = FABRIC.columns, FABRIC.rows
+    tiles = [(x, y) for y in rows for x in (columns[0], columns[-1])] + [(x, rows[0]) for x in columns[1:-1]]
+    (tmp_path / "top.v").write_text(f"""
+module top(input clk, d, output q);
+  reg [{len(tiles) - 1}:0] line;
+  always @(posedge clk) line <= {{line, d}};
+  assign q = line[{len(tiles) - 1}];
+  genvar k;
+  generate for (k = 0; k < {len(FABRIC.memories)}; k = k + 1) begin: ram
+    (* keep *) DP16KD cell_(.CLKA(clk), .CLKB(clk), .DIA0(d));
+  end endgenerate
+endmodule
+""")
+    script = "read_verilog -lib +/ecp5/cells_bb.v; read_verilog top.v; synth_ecp5 -top top -json top.json"
+    run_tool("yosys", ["-p", script], directory=tmp_path, log=tmp_path / "yosys.out")
+    design = json.loads((tmp_path / "top.json").read_text())
+    cells = design["modules"]["top"]["cells"].values()
+    registers, memories = ([c for c in cells if c["type"] == kind] for kind in ("TRELLIS_FF", "DP16KD"))
+    places = [f"X{x}/Y{y}/SLICED.FF1" for x, y in tiles] + ["X{}/Y{}/{}".format(*memory) for memory in FABRIC.memories]
+    for cell, place in zip(registers + memories, places, strict=True):
+        cell["attributes"]["BEL"] = place
+    (tmp_path / "top.json").write_text(json.dumps(design))
+    arguments = [
+        *("--85k", "--package", "CABGA381", "--json", "top.json", "--lpf-allow-unconstrained"),
+        *("--placer", BOARD.placers[0], "--no-route", "--write", "placed.json"),
+    ]
+    run_tool("nextpnr-ecp5", arguments, directory=tmp_path, log=tmp_path / "nextpnr.out")
+    placed = json.loads((tmp_path / "placed.json").read_text())["modules"]["top"]["cells"].values()
+    assert set(places) <= {cell["attributes"].get("NEXTPNR_BEL") for cell in placed}
+
+
 @pytest.mark.slow
 def test_placed(folder: Path) -> None:
     """nextpnr has all these places, and finds some for the rest around them."""
