@@ -1,4 +1,4 @@
-"""`dipole verilog`: files, the test bench in Icarus, errors."""
+"""`dipole verilog`: files, the test bench in Icarus and Verilator, errors."""
 
 import re
 import shutil
@@ -42,10 +42,32 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("verilog"))
 
 
-def run_icarus(directory: Path) -> str:
+SIMULATORS = [
+    pytest.param("icarus", marks=pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")),
+    "verilator",
+]
+
+
+def build_bench(simulator: str, directory: Path) -> list[str]:
+    """Compile what `dipole verilog` wrote; the command that runs it in a directory with a tb.hex."""
     sources = ["tb.v", "dipole.v", "dipole_buffers.v", "dipole_memory.v"]
-    subprocess.run(["iverilog", "-g2005", "-o", "tb.vvp", *sources], cwd=directory, check=True)
-    return subprocess.run(["vvp", "tb.vvp"], cwd=directory, capture_output=True, text=True, check=True).stdout
+    if simulator == "icarus":
+        subprocess.run(["iverilog", "-g2005", "-o", "tb.vvp", *sources], cwd=directory, check=True)
+        return ["vvp", str(directory / "tb.vvp")]
+    env = environment()
+    env["MAKEFLAGS"] += " OPT_FAST=-O0 OPT_GLOBAL=-O0"
+    command = ["verilator", "--binary", "--timing", "-Wno-fatal", "-o", "tb", "--top-module", "tb", *sources]
+    subprocess.run(command, cwd=directory, env=env, check=True, capture_output=True)
+    return [str(directory / "obj_dir" / "tb")]
+
+
+def run_bench(command: list[str], directory: Path) -> str:
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture(scope="module", params=SIMULATORS)
+def bench(request: pytest.FixtureRequest, written: Path) -> list[str]:
+    return build_bench(request.param, written)
 
 
 def test_files(written: Path) -> None:
@@ -56,40 +78,28 @@ def test_files(written: Path) -> None:
     assert "1024 words of 32 bits" in (written / "dipole_memory.v").read_text()
 
 
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
-def test_bench_passes_in_icarus(written: Path) -> None:
-    """Four-state simulation without initial values: nothing unknown reaches the answers."""
-    printed = run_icarus(written)
+def test_bench_passes(bench: list[str], written: Path) -> None:
+    """In Icarus a four-state simulation without initial values: nothing unknown reaches the answers."""
+    printed = run_bench(bench, written)
     assert re.search(r"^PASS: \d+ steps in \d+ cycles, \d{2,} bytes compared$", printed, re.MULTILINE), printed
 
 
-@pytest.mark.skipif(shutil.which("iverilog") is None, reason="needs iverilog")
-def test_bench_finds_a_wrong_byte(written: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "wrong"
-    shutil.copytree(written, directory)
-    steps = (directory / "tb.hex").read_text().split()
+def test_bench_finds_a_wrong_byte(bench: list[str], written: Path, tmp_path: Path) -> None:
+    steps = (written / "tb.hex").read_text().split()
     last = max(index for index, step in enumerate(steps) if step[0] == "1")
     steps[last - 6] = f"1{int(steps[last - 6][1:], 16) ^ 1:02x}"
-    (directory / "tb.hex").write_text("\n".join(steps) + "\n")
-    assert "FAIL: step" in run_icarus(directory)
+    (tmp_path / "tb.hex").write_text("\n".join(steps) + "\n")
+    assert "FAIL: step" in run_bench(bench, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
+@pytest.mark.parametrize("simulator", SIMULATORS)
 def test_digits_network(simulator: str, models: Path, tmp_path: Path) -> None:
     """A real network on asic_small: every byte of its result, and its cycles."""
     config = load_config("asic_small")
     compile_network(import_network(models / "digits_w2a2.onnx"), config).save(tmp_path / "digits.dipole")
     verilog(config="asic_small", output=tmp_path, program=tmp_path / "digits.dipole")
-    if simulator == "icarus":
-        if shutil.which("iverilog") is None:
-            pytest.skip("needs iverilog")
-        printed = run_icarus(tmp_path)
-    else:
-        command = ["verilator", "--binary", "--timing", "-Wno-fatal", "-o", "tb", "--top-module", "tb"]
-        command += ["tb.v", "dipole.v", "dipole_buffers.v", "dipole_memory.v"]
-        subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
-        printed = subprocess.run(["obj_dir/tb"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    printed = run_bench(build_bench(simulator, tmp_path), tmp_path)
     assert re.search(r"^PASS: \d+ steps in \d+ cycles, \d{2,} bytes compared$", printed, re.MULTILINE), printed
 
 
