@@ -1,6 +1,5 @@
-"""The development networks, all of their images: QONNX's execution against integers."""
+"""Four networks of models/, all of their images: QONNX's execution against integers."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ from dipole.compiler.importer import check_model, import_network
 from dipole.compiler.quantizers import quantize_input
 from dipole.compiler.reference import layer_integers, reference_tensors
 
-MODELS = Path(os.environ.get("DIPOLE_MODELS", Path(__file__).parents[3] / "shared" / "models"))
+MODELS = Path(__file__).parents[2] / "models"
 DIGITS = ("digits_w2a2", "digits_w4a4", "digits_w8a8")
-
-needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"no development networks in {MODELS}")
 
 
 def digits() -> np.ndarray:
@@ -35,13 +32,11 @@ def images(name: str) -> np.ndarray:
     return digits() if name in DIGITS else ladder_inputs()
 
 
-@needs_models
 @pytest.mark.parametrize("name", [*DIGITS, "ladder_m2k2_untrained"])
 def test_equal_with_exact_sums(name: str) -> None:
     agree(MODELS / f"{name}.onnx", images(name))
 
 
-@needs_models
 @pytest.mark.parametrize("name", ["digits_w2a2", "digits_w4a4", "ladder_m2k2_untrained"])
 def test_equal_with_qonnx_sums(name: str) -> None:
     path = MODELS / f"{name}.onnx"
@@ -57,7 +52,6 @@ def test_equal_with_qonnx_sums(name: str) -> None:
             np.testing.assert_array_equal(layer.pooled, pooled)
 
 
-@needs_models
 def test_w8a8_differs_only_by_the_noise_of_float_sums() -> None:
     """QONNX's own sums put 7 codes of the first layer on the other side of a threshold: each by one, where the real
     accumulator is a few ulp off, and the same chain of steps on QONNX's accumulator gives QONNX's code."""
@@ -79,7 +73,6 @@ def test_w8a8_differs_only_by_the_noise_of_float_sums() -> None:
     assert np.all(np.abs(real - rounded)[where] <= 8 * np.spacing(np.abs(rounded))[where])
 
 
-@needs_models
 @pytest.mark.parametrize("name", [*DIGITS, "ladder_m2k2_untrained"])
 def test_report_names_every_node(name: str) -> None:
     report = check_model(MODELS / f"{name}.onnx")
@@ -88,7 +81,6 @@ def test_report_names_every_node(name: str) -> None:
     assert len(report.nodes) == (9 if name.startswith("ladder") else 15)
 
 
-@needs_models
 def test_ladder_has_negative_slopes() -> None:
     network = import_network(MODELS / "ladder_m2k2_untrained.onnx")
     sign = network.layers[0].sign
