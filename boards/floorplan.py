@@ -8,21 +8,30 @@ have places, the placer puts each PE around its own.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 __all__ = ["Fabric", "place_array"]
 
 _PE = re.compile(r"\.pe_(\d+)_(\d+)\.(?:popcount\.U\$(\d+)$)?")
 """A cell of a PE: row and column; of a carry chain of its popcount: its number there, too."""
-_BUFFER = re.compile(r"\.(row|column)_buffer_(\d+)\.")
+_DRAIN = re.compile(r"\.pe_(\d+)_(\d+)\.drain_")
+"""A drain register of a PE, or the LUT in front of it."""
+_ANCHORS = 4
+"""Columns of PEs to one whose drain registers have places, too."""
+_BUFFER = re.compile(r"\.(?:row|column)_buffer_\d+\.")
 _SLICES = 4
 """Slices of a tile, each with two LUTs and two flip-flops."""
 _PLANES = 8
 """Carry cells of a PE that read a bit of an operand, at most: a weight multiplies so many planes."""
-_CHAIN = 5
-"""Tiles that the longest carry chain of a PE takes side by side."""
+_WAY = 4
+"""Registers from a buffer to the first PE, at most."""
+
+_Enables = defaultdict[int, list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,11 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     """Yosys' JSON with places for the operand registers of the array and for the block RAMs of its buffers.
 
     Rows of PEs follow each other from the last row of tiles upwards, columns of PEs from the first column of tiles on.
-    Carry chains take tiles side by side. So the registers of a PE stand in a band beside them, in each row of tiles as
-    few as possible, as a row has only so many wires to the next PE. Where there is no room for a band, they fill some
-    rows and leave the others free, half of all at least.
+    The machine around the array has a strip of tiles in the middle, as wide as its flip-flops fill: without one it
+    drives the PEs apart, as far as the edge. Carry chains take tiles side by side. So the registers of a PE stand in a
+    band beside them, in each row of tiles as few as possible, as a row has only so many wires to the next PE. Block
+    RAMs stand near the registers that their words come to. Drain registers hold together more than they hold to
+    popcounts, so some of them have places as well, or all would go where there is room, with their accumulators.
     """
     if fabric is None:
         return netlist
@@ -53,25 +64,31 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     if not pes:
         return netlist
     height, width = (1 + max(pe[axis] for pe in pes) for axis in (0, 1))
+    registers = _operand_registers(cells)
+    drains = _drain_registers(cells)
 
-    def corner(row: int, column: int) -> tuple[int, int]:
-        """Index of the PE's first row and column of tiles."""
-        rows, columns = len(fabric.rows), len(fabric.columns)
-        return (height - 1 - row) * rows // height, column * columns // width
+    others = sum(cell["type"] == "TRELLIS_FF" and not _PE.search(name) for name, cell in cells.items())
+    others -= sum(map(len, registers.values()))
+    strip = min(round(others / (2 * _SLICES * len(fabric.rows))), len(fabric.columns) // 4)
+    left = (len(fabric.columns) - strip) * (width // 2) // width
+    columns = [*fabric.columns[:left], *fabric.columns[left + strip :]]
 
-    tall, wide = len(fabric.rows) // height, len(fabric.columns) // width
-    for (row, column), members in _operand_registers(cells).items():
-        y, x = corner(row, column)
-        tiles = _cut(members, 2 * _SLICES)
-        band = -(-len(tiles) // tall)
-        lines = _cut(tiles, band) if band <= wide - _CHAIN else _cut(tiles, max(1, wide - 1))[: max(1, tall // 2)]
+    tall, wide = len(fabric.rows) // height, len(columns) // width
+    for (row, column), members in registers.items():
+        y, x = (height - 1 - row) * len(fabric.rows) // height, column * len(columns) // width
+        tiles = _cut([(name, None) for name in members], 2 * _SLICES)
+        for part in drains[row, column].values():
+            tiles += _cut(part, 2 * _SLICES)
+        lines = _cut(tiles, min(max(1, wide - 1), -(-len(tiles) // tall)))[:tall]
         for k, line in enumerate(lines):
             at_y = fabric.rows[y + (2 * k + 1) * tall // (2 * len(lines))]
             for j, tile in enumerate(line if k % 2 == 0 else line[::-1]):
-                at_x = fabric.columns[x + j]
-                for n, name in enumerate(tile):
-                    _bind(cells[name], f"X{at_x}/Y{at_y}/SLICE{'ABCD'[n // 2]}.FF{n % 2}")
-    _place_buffers(cells, fabric, corner)
+                for n, (name, lut) in enumerate(tile):
+                    at = f"X{columns[x + j]}/Y{at_y}/SLICE{'ABCD'[n // 2]}"
+                    _bind(cells[name], f"{at}.FF{n % 2}")
+                    if lut is not None:
+                        _bind(cells[lut], f"{at}.K{n % 2}")
+    _place_buffers(cells, fabric)
     return json.dumps(design)
 
 
@@ -90,11 +107,11 @@ def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[s
     """
     popcounts: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for name, cell in cells.items():
-        if cell["type"] == "CCU2C" and (match := _PE.search(name)) and match[3]:
-            place = (int(match[1]), int(match[2]), int(match[3]))
+        # The last lane of a popcount passes its carry chains.
+        if cell["type"] in ("CCU2C", "LUT4") and (match := _PE.search(name)) and ".popcount." in name:
             for port, (bit, *_) in cell["connections"].items():
                 if port[0] in "ABCD":
-                    popcounts[bit].append(place)
+                    popcounts[bit].append((int(match[1]), int(match[2]), int(match[3] or -1)))
     found: defaultdict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
     for name, cell in cells.items():
         if cell["type"] == "TRELLIS_FF" and ".pe_" not in name:
@@ -106,21 +123,40 @@ def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[s
     return {pe: [name for _, name in sorted(members)] for pe, members in found.items()}
 
 
-def _place_buffers(cells: Mapping[str, Any], fabric: Fabric, corner: Callable[[int, int], tuple[int, int]]) -> None:
-    """Each block RAM of a row or column buffer in the free place nearest to the first PE, the nearest of all first."""
+def _drain_registers(cells: Mapping[str, Any]) -> Mapping[tuple[int, int], _Enables]:
+    """(row, column) of a PE -> its drain registers with the LUTs in front of them, by their enable."""
+    luts = {cell["connections"]["Z"][0]: name for name, cell in cells.items() if cell["type"] == "LUT4"}
+    found: defaultdict[tuple[int, int], _Enables] = defaultdict(lambda: defaultdict(list))
+    for name, cell in cells.items():
+        if cell["type"] == "TRELLIS_FF" and (match := _DRAIN.search(name)) and int(match[2]) % _ANCHORS == 1:
+            lut = luts.get(cell["connections"]["DI"][0])
+            if lut is not None and _DRAIN.search(lut):
+                found[int(match[1]), int(match[2])][cell["connections"]["CE"][0]].append((name, lut))
+    return found
 
-    def wishes() -> Iterator[tuple[int, str, tuple[int, int, str]]]:
-        for name, cell in cells.items():
-            if cell["type"] == "DP16KD" and (match := _BUFFER.search(name)):
-                k = int(match[2])
-                y, x = corner(k, 0) if match[1] == "row" else corner(0, k)
-                for memory in fabric.memories:
-                    yield abs(memory[0] - fabric.columns[x]) + abs(memory[1] - fabric.rows[y]), name, memory
 
-    placed: dict[str, tuple[int, int, str]] = {}
-    taken: set[tuple[int, int, str]] = set()
-    for _, name, memory in sorted(wishes()):
-        if name not in placed and memory not in taken:
-            placed[name] = memory
-            taken.add(memory)
-            _bind(cells[name], "X{}/Y{}/{}".format(*memory))
+def _place_buffers(cells: Mapping[str, Any], fabric: Fabric) -> None:
+    """Places for the block RAMs of row and column buffers: the sum of squared distances is the least."""
+    readers: defaultdict[int, list[str]] = defaultdict(list)
+    for name, cell in cells.items():
+        if cell["type"] == "TRELLIS_FF":
+            readers[cell["connections"]["DI"][0]].append(name)
+
+    def ends(bit: int, way: int = _WAY) -> Iterator[tuple[int, int]]:
+        """Columns and rows of the placed registers that a bit comes to."""
+        for name in readers[bit]:
+            if match := re.match(r"X(\d+)/Y(\d+)/", cells[name].get("attributes", {}).get("BEL", "")):
+                yield int(match[1]), int(match[2])
+            elif way:
+                yield from ends(cells[name]["connections"]["Q"][0], way - 1)
+
+    sites = np.array([(x, y) for x, y, _ in fabric.memories])
+    buffers, costs = [], []
+    for name, cell in cells.items():
+        if cell["type"] == "DP16KD" and _BUFFER.search(name):
+            bits = [bit for port, (bit, *_) in cell["connections"].items() if port.startswith("DOB")]
+            if places := [place for bit in bits for place in ends(bit)]:
+                buffers.append(name)
+                costs.append(np.abs(np.array(places)[:, None] - sites).sum(2).mean(0) ** 2)
+    for buffer, site in zip(*linear_sum_assignment(np.array(costs).reshape(-1, len(sites))), strict=True):
+        _bind(cells[buffers[buffer]], "X{}/Y{}/{}".format(*fabric.memories[site]))

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -58,19 +58,31 @@ def test_places(folder: Path, planes: int) -> None:
                 if cell["port_directions"][port] == "input":
                     readers.setdefault(bits[0], set()).add((int(match[1]), int(match[2])))
     counts: Counter[tuple[int, int]] = Counter()
+    drains: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    parts: dict[int, dict[int, list[int]]] = {0: {}, 1: {}}  # columns and rows of PEs -> those of tiles
     for name, place in places.items():
         column, row = map(int, re.match(r"X(\d+)/Y(\d+)/", place).groups())  # type: ignore[union-attr]
-        if cells[name]["type"] == "TRELLIS_FF":
+        if match := re.search(r"\.pe_(\d+)_(\d+)\.drain", name):
+            # Where a drain register has a place, so has the LUT in front of it: in the same half of a slice.
+            r, c = int(match[1]), int(match[2])
+            assert c % 4 == 1
+            drains[r, c].append(place.replace(".K", ".FF"))
+        elif cells[name]["type"] == "TRELLIS_FF":
             r, c = min(readers[cells[name]["connections"]["Q"][0]])
             counts[r, c] += 1
-            assert FABRIC.columns.index(column) * (CONFIG.columns + 1) // len(FABRIC.columns) == c
-            assert FABRIC.rows.index(row) * CONFIG.rows // len(FABRIC.rows) == CONFIG.rows - 1 - r
+            parts[0].setdefault(c, []).append(FABRIC.columns.index(column))
+            parts[1].setdefault(r, []).append(-FABRIC.rows.index(row))
         else:
             assert cells[name]["type"] == "DP16KD"
-    # With one plane the last lane passes the tree.
-    operands = (planes + 1) * CONFIG.lanes - 2 * (planes == 1)
+    assert all(2 * len(set(both)) == len(both) for both in drains.values())
+    assert all(len(drains[r, 1]) == 2 * CONFIG.acc_width for r in range(CONFIG.rows - 1))
+    gaps = [[min(part[k + 1]) - max(part[k]) for k in range(len(part) - 1)] for part in parts.values()]
+    assert min(*gaps[0], *gaps[1]) > 0
+    # The strip for the machine around the array is in the middle.
+    assert gaps[0].index(max(gaps[0])) == (CONFIG.columns + 1) // 2 - 1
+    operands = (planes + 1) * CONFIG.lanes
     assert all(counts[r, c] == operands for r in range(1, CONFIG.rows) for c in range(1, CONFIG.columns))
-    assert all(counts[r, CONFIG.columns] >= planes * CONFIG.lanes - 1 for r in range(CONFIG.rows))
+    assert all(counts[r, CONFIG.columns] >= planes * CONFIG.lanes for r in range(CONFIG.rows))
 
     # One block RAM to each 16 bits of a buffer, which has all planes of a row.
     buffers = [re.search(r"(row|column)_buffer_(\d+)", name) for name in places if cells[name]["type"] == "DP16KD"]
@@ -88,7 +100,7 @@ def test_any_size(rows: int, columns: int, lanes: int) -> None:
     cells: dict[str, dict] = {}
     for r, c, lane in ((r, c, lane) for r in range(rows) for c in range(columns) for lane in range(lanes)):
         bit = next(bits)
-        cells[f"array.a_{bit}"] = {"type": "TRELLIS_FF", "connections": {"Q": [bit]}}
+        cells[f"array.a_{bit}"] = {"type": "TRELLIS_FF", "connections": {"DI": ["0"], "Q": [bit]}}
         cells[f"array.pe_{r}_{c}.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit], "CIN": ["x"]}}
     design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}}
     placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
@@ -98,22 +110,25 @@ def test_any_size(rows: int, columns: int, lanes: int) -> None:
     assert {column for column, _ in tiles} <= set(FABRIC.columns)
     assert {row for _, row in tiles} <= set(FABRIC.rows)
     wide, in_row = len(FABRIC.columns) // columns, Counter(row for _, row in set(tiles))
-    assert max(in_row.values()) <= columns * max(1, wide - 5) or len(in_row) <= max(rows, len(FABRIC.rows) // 2)
+    assert max(in_row.values()) <= columns * max(1, wide - 1)
 
 
 def test_rows_that_share_registers() -> None:
-    """Where registers are for several PEs, the last rows have none of their own, but their part of the device."""
-    cells: dict[str, dict] = {"array.row_buffer_5.ram.cell_0": {"type": "DP16KD", "connections": {}}}
+    """Where registers are for several PEs, they stand at the first one. A block RAM stands where its words come to."""
+    cells: dict[str, dict] = {}
     for r, lane in ((r, lane) for r in range(6) for lane in range(8)):
         bit = 8 * (r // 4) + lane
-        cells[f"array.w_{bit}"] = {"type": "TRELLIS_FF", "connections": {"Q": [bit]}}
+        cells[f"array.w_{bit}"] = {"type": "TRELLIS_FF", "connections": {"DI": [100 + bit], "Q": [bit]}}
         cells[f"array.pe_{r}_0.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit]}}
+    # Behind a register that has no place.
+    cells["engine.column_buffer_0.ram.cell_0"] = {"type": "DP16KD", "connections": {"DOB0": [200]}}
+    cells["array.late"] = {"type": "TRELLIS_FF", "connections": {"DI": [200], "Q": [115]}}
     design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}}
     placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
-    # Row 5 is the uppermost, next to the first block RAMs; row 4, which has the registers of both, is below.
-    assert placed["array.row_buffer_5.ram.cell_0"]["attributes"]["BEL"] == "X4/Y22/EBR0"
+    # Row 4, which has the registers of row 5, too, is the second one from above.
     (row,) = {re.search(r"Y(\d+)", placed[f"array.w_{bit}"]["attributes"]["BEL"])[1] for bit in range(8, 16)}  # type: ignore[index]
     assert FABRIC.rows.index(int(row)) * 6 // len(FABRIC.rows) == 1
+    assert placed["engine.column_buffer_0.ram.cell_0"]["attributes"]["BEL"] == "X4/Y22/EBR0"
 
 
 def test_nothing_to_place(folder: Path) -> None:
