@@ -82,7 +82,7 @@ class Array(wiring.Component):
         controls = delay_line(m, self.control, latency + 3 + config.skew, "control", reset_less=far)
         # `ready` comes at the time of the slowest family, so that programs take the same cycles on all.
         # A slower engine sees it in the same cycle of its own whichever word of a step is the last.
-        align = -(1 + config.stages + config.pop_latency + 3 + config.skew) % config.pump
+        align = -config.array_latency % config.pump
         wait = config.pop_latency - latency + align
         ready = delay_line(m, controls[-1].drain, wait, "ready", reset_less=far)
         a, w = [], []

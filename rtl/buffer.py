@@ -11,7 +11,7 @@ __all__ = ["Buffer"]
 
 
 class Buffer(wiring.Component):
-    """`BlockRam` whose writes take place `stages` cycles later, and whose words come 1 + `stages` cycles after `read`.
+    """`BlockRam` whose writes take place `stages` cycles later, and whose words come `stages` cycles later.
 
     Parameters
     ----------
@@ -19,6 +19,8 @@ class Buffer(wiring.Component):
         See `BlockRam`.
     stages : int
         Registers on each of the two ways.
+    registered : bool
+        See `BlockRam`.
     read_domain : str
         Clock domain of reading; that of writing is `sync`.
     copies : int
@@ -36,12 +38,11 @@ class Buffer(wiring.Component):
         width: int,
         depth: int,
         stages: int,
+        registered: bool = False,
         granule: int | None = None,
         copies: int = 1,
         read_domain: str = "sync",
     ):
-        # Half as wide on ECP5 with a register of its own: for a faster clock, as it takes twice as many.
-        registered = stages > 0 and read_domain != "sync"
         self.ram = BlockRam(width=width, depth=depth, granule=granule, read_domain=read_domain, registered=registered)
         self.stages = stages
         self.copies = copies
@@ -55,9 +56,7 @@ class Buffer(wiring.Component):
         def late(value, name: str):
             return delay_line(m, value, self.stages, name, reset_less=True)[-1]
 
-        behind = delay_line(
-            m, ram.read_data, self.stages - ram.registered, "read_data", reset_less=True, domain=ram.read_domain
-        )
+        behind = delay_line(m, ram.read_data, self.stages, "read_data", reset_less=True, domain=ram.read_domain)
         m.d.comb += [
             ram.read.eq(self.read),
             ram.read_address.eq(self.read_address),

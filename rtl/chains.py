@@ -9,8 +9,8 @@ from .primitives.ecp5 import CarryChain
 
 __all__ = ["Adder", "add_adders"]
 
-_HALVES = 26
-"""Half cells of a chain: static timing sees a path through all of them."""
+_HALVES = 24
+"""Half cells of a chain, three tiles: static timing sees a path through all of them."""
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,12 @@ class Config:
 
     @property
     def column_order(self) -> list[int]:
-        """Columns as they stand in the array: those whose drain registers follow one another are neighbours."""
-        return [c for first in range(self.ladders) for c in range(first, self.columns, self.ladders)]
+        """Columns as they stand in the array: those whose drain registers follow one another are neighbours. On long
+        ways they are folded, as a row is followed by the next one: the first, the last, the second and so on."""
+        chains = [[*range(first, self.columns, self.ladders)] for first in range(self.ladders)]
+        if self.stages:
+            chains = [[chain[-1 - k // 2 if k % 2 else k // 2] for k in range(len(chain))] for chain in chains]
+        return [c for chain in chains for c in chain]
 
     @property
     def array_domain(self) -> str:
@@ -214,6 +218,11 @@ class Config:
         depth = min(self.row_depth, self.column_depth)
         return min(self.acc_width, (8 * depth * self.lanes * ((1 << self.planes) - 1)).bit_length())
 
+    @property
+    def long_accumulator(self) -> bool:
+        """Whether a carry chain of `acc_width` takes more than three tiles of an ECP5."""
+        return self.acc_width > 24
+
     # --- latencies, in cycles of the engine unless they say otherwise --------------------------------
 
     @property
@@ -221,12 +230,12 @@ class Config:
         """Operands at a PE to their popcount in the slowest family; in others it comes earlier and the array waits.
         In cycles of the array.
 
-        W = 1: a register per level of the tree of full adders on ECP5. W > 1: one per `levels` levels, of adders or, on
-        iCE40, of the choice of pairs of lanes and adders (one: and an accumulator in two parts); or groups of 8 lanes,
-        then adders of four operands.
+        W = 1: a register per level of the tree of full adders on ECP5 (with `levels` = 1: and a long accumulator in two
+        parts). W > 1: one per `levels` levels, of adders or, on iCE40, of the choice of pairs of lanes and adders (one:
+        and an accumulator in two parts); or groups of 8 lanes, then adders of four operands.
         """
         if self.planes == 1:
-            return max(2, (self.lanes - 1).bit_length() - 1)
+            return max(2, (self.lanes - 1).bit_length() - 1) + (self.levels == 1 and self.long_accumulator)
         stages, operands = 1, -(-self.lanes // 8)
         while operands > 1:
             stages, operands = stages + 1, -(-operands // 4)
@@ -240,18 +249,33 @@ class Config:
         return (self.rows - 1) // self.hop + self.columns // self.hop
 
     @property
+    def registered_buffers(self) -> bool:
+        """Whether the block RAMs of row and column buffers have registers in front of the read port and at the output.
+        On ECP5 they are half as wide then: worth it for a faster clock only, as it takes twice as many."""
+        return self.pump > 1 and self.stages > 0
+
+    @property
+    def read_lag(self) -> int:
+        """Registers on the way through a row or column buffer, in cycles of the array."""
+        return self.stages + 2 * self.registered_buffers
+
+    @property
+    def array_latency(self) -> int:
+        """Last word of a tile at the first read port to all its results standing in the drain registers: buffer,
+        popcount, run accumulator, Horner register, drain register and the skew. In cycles of the array."""
+        return 1 + self.read_lag + self.pop_latency + 3 + self.skew
+
+    @property
     def drain_latency(self) -> int:
         """Last word of a tile issued by the execute engine to all its results standing in the drain registers:
-        `stages` and, to a faster array, one cycle; then buffer read, `stages`, popcount, run accumulator, Horner
-        register, drain register and the skew."""
-        array = 1 + self.stages + self.pop_latency + 3 + self.skew
-        return self.stages + (self.pump > 1) - (-array // self.pump)
+        `stages` and, to a faster array, one cycle; then what the array takes."""
+        return self.stages + (self.pump > 1) - (-self.array_latency // self.pump)
 
     @property
     def free_lag(self) -> int:
         """Last word of a tile issued to all buffers having read it, give or take the cycle in which none is written
-        anyway: `stages` and, to a faster array, one cycle; then the skew."""
-        return self.stages + (self.pump > 1) - (-self.skew // self.pump)
+        anyway: `stages` and, to a faster array, one cycle; then the skew and what is in front of the memories."""
+        return self.stages + (self.pump > 1) - (-(self.skew + self.registered_buffers) // self.pump)
 
     @property
     def write_lag(self) -> int:

@@ -155,7 +155,7 @@ class Engine(wiring.Component):
                 data = relayed(row_data, f"rows_{r}")
             m.submodules[f"row_buffer_{r}"] = buffer = Buffer(
                 width=len(array.a[r]), depth=config.row_depth, granule=chunk_width(config, family), stages=stages,
-                copies=copies, read_domain=domain,
+                registered=config.registered_buffers, copies=copies, read_domain=domain,
             )  # fmt: skip
             port = feed.a[r // config.hop]
             m.d.comb += [
@@ -173,8 +173,9 @@ class Engine(wiring.Component):
                 together = relayed(Cat(enables, loader.column_address, lane_word), f"columns_{p}")
                 enables, address, data = _split(together, len(enables), len(loader.column_address), len(lane_word))
             m.submodules[f"column_buffer_{p}"] = buffer = Buffer(
-                width=config.lanes, depth=config.column_depth, stages=stages, read_domain=domain
-            )
+                width=config.lanes, depth=config.column_depth, stages=stages, registered=config.registered_buffers,
+                read_domain=domain,
+            )  # fmt: skip
             port = feed.w[p // config.hop]
             m.d.comb += [
                 buffer.read.eq(port.read),

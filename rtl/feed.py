@@ -19,7 +19,7 @@ class Feed(wiring.Component):
     of `fast`: first the first word, then the second one, or nothing.
 
     Ports k of `a` and `w` come k cycles of the array behind ports 0. Control and weight of the activation sums come 1 +
-    `stages` cycles of the array behind ports 0: with the words that are read.
+    `read_lag` cycles of the array behind ports 0: with the words that are read.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ class Feed(wiring.Component):
         skewed(self.a, access.a, "a_skewed")
         skewed(self.w, access.w, "w_skewed")
         m.d.comb += [
-            self.array_control.eq(delay_line(m, control, 1 + stages, "control", domain=domain)[-1]),
+            self.array_control.eq(delay_line(m, control, 1 + config.read_lag, "control", domain=domain)[-1]),
             self.array_sum_weight.eq(
-                delay_line(m, access.sum, 1 + stages, "sum_weight", reset_less=True, domain=domain)[-1]
+                delay_line(m, access.sum, 1 + config.read_lag, "sum_weight", reset_less=True, domain=domain)[-1]
             ),
         ]
         return m

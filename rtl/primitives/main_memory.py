@@ -25,14 +25,16 @@ _SPRAM_COUNT = 4
 _SPRAM_GRANULE = 4
 """Bits; `Config.granule` is a multiple of it."""
 _SLICE = 4
-"""Bits of a word that share a register for their address; `Config.granule` is a multiple of it."""
+"""Block RAMs that share a register for their address."""
+_BLOCK_DEPTH = 16384
+"""Words of a block RAM of one bit on ECP5."""
 
 
 class MainMemory(wiring.Component):
     """`mem_depth` words of `mem_width` bits, written by granules; contents undefined until written.
 
     Of `memory_lag` registers the odd ones stand in front of the memory, the even ones behind it. On ECP5, where a large
-    memory takes block RAMs from all over the device, the last one in front is there once per `_SLICE` bits.
+    memory takes block RAMs from all over the device, the last one in front is there once per `_SLICE` block RAMs.
 
     This component is what an ASIC flow replaces by its SRAM macro.
 
@@ -71,13 +73,14 @@ class MainMemory(wiring.Component):
             rdata = self._spram(m, en, we, address, data)
         elif sliced:
             rdata = Signal(config.mem_width)
-            for k in range(config.mem_width // _SLICE):
-                m.submodules[f"slice_{k}"] = part = _Slice(config)
+            width = min(config.granule, _SLICE * max(1, _BLOCK_DEPTH // config.mem_depth))
+            for k in range(config.mem_width // width):
+                m.submodules[f"slice_{k}"] = part = _Slice(config, width)
                 m.d.comb += [
                     Cat(part.read, part.addr).eq(Cat(read, address)),
-                    Cat(part.write, part.waddr).eq(Cat(write[k * _SLICE // config.granule], write_address)),
-                    part.wdata.eq(data.word_select(k, _SLICE)),
-                    rdata.word_select(k, _SLICE).eq(part.rdata),
+                    Cat(part.write, part.waddr).eq(Cat(write[k * width // config.granule], write_address)),
+                    part.wdata.eq(data.word_select(k, width)),
+                    rdata.word_select(k, width).eq(part.rdata),
                 ]
         else:
             rdata = _ram(m, config.mem_width, config.mem_depth, read, address, write, write_address, data)
@@ -144,8 +147,9 @@ def _ram(
 class _Slice(wiring.Component):
     """The RAM of a part of all words, behind a register of its own."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, width: int) -> None:
         self.config = config
+        self.width = width
         address = exact_log2(config.mem_depth)
         super().__init__(
             {
@@ -153,18 +157,19 @@ class _Slice(wiring.Component):
                 "addr": In(address),
                 "write": In(1),
                 "waddr": In(address),
-                "wdata": In(_SLICE),
-                "rdata": Out(_SLICE),
+                "wdata": In(width),
+                "rdata": Out(width),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        read, write = delay_line(m, Cat(self.read, self.write), 1, "access")[-1]
-        places = [self.addr, self.waddr if self.config.mem_ports > 1 else self.addr]
-        addr, waddr, wdata = (
-            delay_line(m, x, 1, name, reset_less=True)[-1]
-            for x, name in zip((*places, self.wdata), ("addr", "waddr", "wdata"), strict=True)
-        )
-        m.d.comb += self.rdata.eq(_ram(m, _SLICE, self.config.mem_depth, read, addr, write, waddr, wdata))
+
+        def late(value: Value, name: str) -> Value:
+            return delay_line(m, value, 1, name, reset_less=True)[-1]
+
+        read, write = late(self.read, "read"), late(self.write, "write")
+        addr, wdata = late(self.addr, "addr"), late(self.wdata, "wdata")
+        waddr = late(self.waddr, "waddr") if self.config.mem_ports > 1 else addr
+        m.d.comb += self.rdata.eq(_ram(m, self.width, self.config.mem_depth, read, addr, write, waddr, wdata))
         return m

@@ -1,4 +1,4 @@
-"""Block RAM with one write and one read port; with a register at its output, that of the cell itself on ECP5.
+"""Block RAM with one write and one read port, for fast clocks with registers around the latter.
 
 DP16KD (Lattice FPGA-TN-02204): 1024 words of 18 bits or 2048 of 9, among others; one port writes, one reads.
 Without its output register a word comes 5.8 ns behind the clock (nextpnr, speed grade 6), with it 1.0 ns. No tool
@@ -7,7 +7,7 @@ infers the register, and words of 36 bits take the outputs of both ports, so onl
 
 from typing import Any
 
-from amaranth.hdl import Assert, ClockSignal, Instance, Module, Signal
+from amaranth.hdl import Assert, Cat, ClockSignal, Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -20,11 +20,13 @@ __all__ = ["BlockRam"]
 _SHAPES = ((1024, 18, 4), (2048, 9, 3))
 """Words, bits and lowest address bit of a DP16KD."""
 _ADDRESS = 14
+_PART = 32
+"""Bits that share a register for their read address, two cells, where it divides a granule; else a granule."""
 
 
 class BlockRam(wiring.Component):
-    """Simple dual-port synchronous RAM; `read_data` follows one cycle after `read` and stays until the next one, both a
-    cycle later if it is `registered`.
+    """Simple dual-port synchronous RAM; `read_data` follows one cycle after `read` and stays until the next one, both
+    two cycles later if it is `registered`.
 
     Reading and writing one word in the same cycle is forbidden (asserted in simulation): that is what lets the tools
     leave out the collision logic of block RAMs. Contents are undefined until written.
@@ -38,7 +40,8 @@ class BlockRam(wiring.Component):
     read_domain : str
         Clock domain of the read port; that of the write port is `sync`.
     registered : bool
-        With a register at the output.
+        With registers in front of the read port and at the output. On ECP5 the former are there several times, as the
+        cells of a wide memory may stand far apart, and the latter are those of the cells.
 
     Members
     -------
@@ -75,19 +78,29 @@ class BlockRam(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         if family_of(platform) == "ecp5" and self.registered:
-            self._cells(m)
-        else:
-            self._memory(m, platform)
+            granule = self.granule or self.width
+            width = granule if granule % _PART else _PART
+            for k in range(self.width // width):
+                m.submodules[f"part_{k}"] = part = _Cells(width, self.depth, self.read_domain)
+                m.d.comb += [
+                    Cat(part.read, part.read_address).eq(Cat(self.read, self.read_address)),
+                    self.read_data.word_select(k, width).eq(part.read_data),
+                    Cat(part.write, part.write_address).eq(Cat(self.write[k * width // granule], self.write_address)),
+                    part.write_data.eq(self.write_data.word_select(k, width)),
+                ]
+            return m
+        read, address = _access(m, self)
+        self._memory(m, platform, read, address)
         collision = Signal()
-        m.d.comb += collision.eq(self.read & self.write.any() & (self.read_address == self.write_address))
+        m.d.comb += collision.eq(read & self.write.any() & (address == self.write_address))
         if platform is None:
             m.d[self.read_domain] += Assert(~collision, "block RAM: a word is read and written in the same cycle")
         return m
 
-    def _memory(self, m: Module, platform: object) -> None:
+    def _memory(self, m: Module, platform: object, enable: Value, address: Value) -> None:
         # `no_rw_check` tells synthesis that collisions do not matter; the assertion above is why that is sound.
         # `ram_style` keeps small ones out of logic cells, but for those that are quicker in LUTs and take few of them.
-        small = family_of(platform) == "ecp5" and self.depth <= 32 and self.width <= 64
+        small = family_of(platform) == "ecp5" and self.depth <= 64 and self.width <= 64
         attributes = {"no_rw_check": 1, "ram_style": "distributed" if small else "block"}
         m.submodules.memory = memory = Memory(
             shape=self.width,
@@ -101,32 +114,47 @@ class BlockRam(wiring.Component):
             write.en.eq(self.write),
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data),
-            read.en.eq(self.read),
-            read.addr.eq(self.read_address),
+            read.en.eq(enable),
+            read.addr.eq(address),
         ]
         late = delay_line(m, read.data, self.registered, "read_data", reset_less=True, domain=self.read_domain)
         m.d.comb += self.read_data.eq(late[-1])
 
-    def _cells(self, m: Module) -> None:
+
+class _Cells(BlockRam):
+    """A registered one of one write enable, of the cells of an ECP5 with their output registers."""
+
+    def __init__(self, width: int, depth: int, read_domain: str):
+        super().__init__(width=width, depth=depth, read_domain=read_domain, registered=True)
+
+    def elaborate(self, platform):
+        m = Module()
+        read, address = _access(m, self)
         bits, low = next((bits, low) for words, bits, low in _SHAPES if self.depth <= words)
-        granule = self.granule or self.width
-        for start in range(0, self.width, granule):
-            for at in range(start, start + granule, bits):
-                part = slice(at, min(at + bits, start + granule))
-                ports: dict[str, Any] = {
-                    "i_CLKA": ClockSignal(), "i_CEA": 1, "i_WEA": self.write[start // granule], "i_OCEA": 0,
-                    "i_CLKB": ClockSignal(self.read_domain), "i_CEB": self.read, "i_WEB": 0, "i_OCEB": 1,
-                    "i_RSTA": 0, "i_RSTB": 0,
-                }  # fmt: skip
-                ports |= {f"i_CS{port}{k}": 0 for port in "AB" for k in range(3)}
-                for k in range(_ADDRESS):
-                    at_bit = low <= k < low + len(self.read_address)
-                    # Words of two bytes have their write enables in the lowest bits.
-                    ports[f"i_ADA{k}"] = self.write_address[k - low] if at_bit else int(low == 4 and k < 2)
-                    ports[f"i_ADB{k}"] = self.read_address[k - low] if at_bit else 0
-                ports |= {f"i_DIA{k}": bit for k, bit in enumerate(self.write_data[part])}
-                ports |= {f"o_DOB{k}": bit for k, bit in enumerate(self.read_data[part])}
-                m.submodules[f"cell_{at}"] = Instance("DP16KD", **_parameters(bits), **ports)
+        for at in range(0, self.width, bits):
+            part = slice(at, min(at + bits, self.width))
+            ports: dict[str, Any] = {
+                "i_CLKA": ClockSignal(), "i_CEA": 1, "i_WEA": self.write, "i_OCEA": 0,
+                "i_CLKB": ClockSignal(self.read_domain), "i_CEB": read, "i_WEB": 0, "i_OCEB": 1,
+                "i_RSTA": 0, "i_RSTB": 0,
+            }  # fmt: skip
+            ports |= {f"i_CS{port}{k}": 0 for port in "AB" for k in range(3)}
+            for k in range(_ADDRESS):
+                at_bit = low <= k < low + len(address)
+                # Words of two bytes have their write enables in the lowest bits.
+                ports[f"i_ADA{k}"] = self.write_address[k - low] if at_bit else int(low == 4 and k < 2)
+                ports[f"i_ADB{k}"] = address[k - low] if at_bit else 0
+            ports |= {f"i_DIA{k}": bit for k, bit in enumerate(self.write_data[part])}
+            ports |= {f"o_DOB{k}": bit for k, bit in enumerate(self.read_data[part])}
+            m.submodules[f"cell_{at}"] = Instance("DP16KD", **_parameters(bits), **ports)
+        return m
+
+
+def _access(m: Module, ram: BlockRam) -> tuple[Value, Value]:
+    """`read` and `read_address`, behind their register if there is one."""
+    both = Cat(ram.read, ram.read_address)
+    late = delay_line(m, both, ram.registered, "read_access", reset_less=True, domain=ram.read_domain)[-1]
+    return late[0], late[1:]
 
 
 def _parameters(bits: int) -> dict[str, Any]:

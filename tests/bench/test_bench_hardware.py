@@ -139,9 +139,9 @@ def test_pe_on_the_tools(device: str) -> None:
     results = pe.compare([8], [device], seeds=1, progress=silent)
     assert [m.planes for m in results.measurements] == [1, 1, 1, 2, 4, 8]
     for m in results.measurements:
-        # The accumulator alone takes its bits; recoding is there only where pairs are.
+        # The accumulator alone takes its bits; recoding is there only where iCE40 chooses sums of pairs.
         assert 24 <= m.luts <= m.cells + 8 and m.flip_flops >= 24 and 10 < m.worst < 600
-        assert (m.shared_luts > 0) == (m.planes > 1)
+        assert (m.shared_luts > 0) == (m.planes > 1 and device == "up5k")
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_l
 # The array at twice the clock: alone, with skew by rows and columns, with pairs of lanes, with long ways.
 PUMP = dataclasses.replace(TINY, name="pump", pump=2, rows=3, hop=1, mem_ports=2)
 PUMP_PAIRS = dataclasses.replace(ONE_ROW, name="pump_pairs", pump=2, hop=3)
-PUMP_DEEP = dataclasses.replace(DEEP, name="pump_deep", pump=2, stages=1, rows=5)
+PUMP_DEEP = dataclasses.replace(DEEP, name="pump_deep", pump=2, rows=5)
 # All that goes from PE to PE a cycle each, columns in an order of their own.
 SYSTOLIC = dataclasses.replace(PUMP, name="systolic", columns=8, stages=1, memory_lag=2, ladders=4)
 SYSTOLIC_PLANES = dataclasses.replace(SYSTOLIC, name="systolic_planes", planes=8, stages=2, memory_lag=3, mem_width=64)

@@ -1,4 +1,4 @@
-"""Block RAM with a register at its output: the portable body and DP16KD cells against a list of words."""
+"""Block RAM with registers on both sides: the portable body and DP16KD cells against a list of words."""
 
 import random
 from types import SimpleNamespace
@@ -70,26 +70,28 @@ def test_registered(
 
     async def bench(ctx: Any) -> None:
         nonlocal checked
+        asked: list[int | None] = [None, None]  # the latest first; the RAM itself reads a cycle later
         read: int | None = None
         shown: int | None = None
         for cycle in range(1000):
-            address = near[cycle] if cycle < len(near) else pick.choice(near)
-            other = pick.choice([place for place in near if place != address])
-            enable = cycle >= len(near) and pick.random() < 0.7
-            mask = ~(~0 << len(dut.write)) if cycle < len(near) else pick.getrandbits(len(dut.write))
+            filling = cycle < len(near)
+            asked = [None if filling or pick.random() < 0.3 else pick.choice(near), asked[0]]
+            others = [place for place in near if place != asked[1]]
+            address = near[cycle] if filling else pick.choice(others)
+            mask = ~(~0 << len(dut.write)) if filling else pick.getrandbits(len(dut.write))
             data = pick.getrandbits(width)
             ctx.set(dut.write, mask)
             ctx.set(dut.write_address, address)
             ctx.set(dut.write_data, data)
-            ctx.set(dut.read, enable)
-            ctx.set(dut.read_address, other)
+            ctx.set(dut.read, asked[0] is not None)
+            ctx.set(dut.read_address, pick.choice(near) if asked[0] is None else asked[0])
             if shown is not None:
                 checked += 1
                 assert ctx.get(dut.read_data) == shown, f"seed {seed}"
             await ctx.tick()
             shown = read
-            if enable:
-                read = words[other]
+            if (reading := asked[1]) is not None:
+                read = words[reading]
             size = granule or width
             bits = sum((~(~0 << size)) << k * size for k in range(len(dut.write)) if mask >> k & 1)
             words[address] = (words.get(address, 0) & ~bits) | (data & bits)
