@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -58,24 +58,16 @@ def test_places(folder: Path, planes: int) -> None:
                 if cell["port_directions"][port] == "input":
                     readers.setdefault(bits[0], set()).add((int(match[1]), int(match[2])))
     counts: Counter[tuple[int, int]] = Counter()
-    drains: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
     parts: dict[int, dict[int, list[int]]] = {0: {}, 1: {}}  # columns and rows of PEs -> those of tiles
     for name, place in places.items():
         column, row = map(int, re.match(r"X(\d+)/Y(\d+)/", place).groups())  # type: ignore[union-attr]
-        if match := re.search(r"\.pe_(\d+)_(\d+)\.drain", name):
-            # Where a drain register has a place, so has the LUT in front of it: in the same half of a slice.
-            r, c = int(match[1]), int(match[2])
-            assert c % 4 == 1
-            drains[r, c].append(place.replace(".K", ".FF"))
-        elif cells[name]["type"] == "TRELLIS_FF":
+        if cells[name]["type"] == "TRELLIS_FF":
             r, c = min(readers[cells[name]["connections"]["Q"][0]])
             counts[r, c] += 1
             parts[0].setdefault(c, []).append(FABRIC.columns.index(column))
             parts[1].setdefault(r, []).append(-FABRIC.rows.index(row))
         else:
             assert cells[name]["type"] == "DP16KD"
-    assert all(2 * len(set(both)) == len(both) for both in drains.values())
-    assert all(len(drains[r, 1]) == 2 * CONFIG.acc_width for r in range(CONFIG.rows - 1))
     gaps = [[min(part[k + 1]) - max(part[k]) for k in range(len(part) - 1)] for part in parts.values()]
     assert min(*gaps[0], *gaps[1]) > 0
     # The strip for the machine around the array is in the middle.
