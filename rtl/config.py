@@ -46,13 +46,14 @@ class Config:
     With 2 the array and the read ports of its buffers are in clock domain `fast`."""
     levels: int = 1
     """Levels between two registers in the tree of a PE, 1..3: of adders, and on iCE40 with W > 1 the choice of pairs in
-    front of them. With W = 1 on iCE40 these are always two, but with 1 accumulators are cut into parts, where the tree
-    leaves time for that: a faster PE of more cells."""
+    front of them. With W = 1 on iCE40 these are always two. With 1 accumulators are cut into parts on iCE40, where the
+    tree leaves time for that, and long ones on ECP5: a faster PE of more cells."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
     """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array, store engine to
-    array and back), 0..3. Where there are any, PEs have registers of their own for control, and ladders are longer."""
+    array and back), 0..3. Where there are any, PEs have registers of their own for control, ladders are longer, and
+    with `pump` = 2 there are registers around the block RAMs of row and column buffers."""
     memory_lag: int = 0
     """Registers on the way to main memory and back, 0..4: the first on the way there, the second on the way back, and
     so on. A word comes 1 + memory_lag cycles after its access."""
