@@ -152,8 +152,10 @@ class _Cells(BlockRam):
 
 def _access(m: Module, ram: BlockRam) -> tuple[Value, Value]:
     """`read` and `read_address`, behind their register if there is one."""
+    if not ram.registered:
+        return ram.read, ram.read_address
     both = Cat(ram.read, ram.read_address)
-    late = delay_line(m, both, ram.registered, "read_access", reset_less=True, domain=ram.read_domain)[-1]
+    late = delay_line(m, both, 1, "read_access", reset_less=True, domain=ram.read_domain)[-1]
     return late[0], late[1:]
 
 
