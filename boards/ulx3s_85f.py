@@ -24,6 +24,6 @@ BOARD = ulx3s(
     size="85F",
     platform=ULX3S_85F_Platform,
     config="ulx3s_85f",
-    frequency=55e6,
+    frequency=60e6,
     fabric=_FABRIC,
 )
