@@ -19,6 +19,12 @@ __all__ = ["Fabric", "place_array"]
 
 _PE = re.compile(r"\.pe_(\d+)_(\d+)\.(?:popcount\.U\$(\d+)$)?")
 """A cell of a PE: row and column; of a carry chain of its popcount: its number there, too."""
+_DRAIN = re.compile(r"\.pe_(\d+)_(\d+)\.drain_")
+"""A drain register of a PE, or the LUT in front of it."""
+_LONG = 4
+"""Rows of PEs that a drain chain may pass without places for its registers."""
+_ANCHORS = 4
+"""Columns of PEs to one whose drain registers have places, in longer chains."""
 _BUFFER = re.compile(r"\.(?:row|column)_buffer_\d+\.")
 _SLICES = 4
 """Slices of a tile, each with two LUTs and two flip-flops."""
@@ -26,6 +32,8 @@ _PLANES = 8
 """Carry cells of a PE that read a bit of an operand, at most: a weight multiplies so many planes."""
 _WAY = 4
 """Registers from a buffer to the first PE, at most."""
+
+_Enables = defaultdict[int, list[tuple[str, str | None]]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     The machine around the array has a strip of tiles in the middle, as wide as its flip-flops fill: without one it
     drives the PEs apart, as far as the edge. Carry chains take tiles side by side. So the registers of a PE stand in a
     band beside them, in each row of tiles as few as possible, as a row has only so many wires to the next PE. Block
-    RAMs stand near the registers that their words come to.
+    RAMs stand near the registers that their words come to. Drain registers hold together more than they hold to
+    popcounts, so some of them have places as well: long chains would go where there is room, with the accumulators.
     """
     if fabric is None:
         return netlist
@@ -58,6 +67,7 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
         return netlist
     height, width = (1 + max(pe[axis] for pe in pes) for axis in (0, 1))
     registers = _operand_registers(cells)
+    drains = _drain_registers(cells) if height > _LONG else {}
 
     others = sum(cell["type"] == "TRELLIS_FF" and not _PE.search(name) for name, cell in cells.items())
     others -= sum(map(len, registers.values()))
@@ -68,13 +78,18 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     tall, wide = len(fabric.rows) // height, len(columns) // width
     for (row, column), members in registers.items():
         y, x = (height - 1 - row) * len(fabric.rows) // height, column * len(columns) // width
-        tiles = _cut(members, 2 * _SLICES)
+        tiles = _cut([(name, None) for name in members], 2 * _SLICES)
+        for part in drains.get((row, column), {}).values():
+            tiles += _cut(part, 2 * _SLICES)
         lines = _cut(tiles, min(max(1, wide - 1), -(-len(tiles) // tall)))[:tall]
         for k, line in enumerate(lines):
             at_y = fabric.rows[y + (2 * k + 1) * tall // (2 * len(lines))]
             for j, tile in enumerate(line if k % 2 == 0 else line[::-1]):
-                for n, name in enumerate(tile):
-                    _bind(cells[name], f"X{columns[x + j]}/Y{at_y}/SLICE{'ABCD'[n // 2]}.FF{n % 2}")
+                for n, (name, lut) in enumerate(tile):
+                    half = f"X{columns[x + j]}/Y{at_y}/SLICE{'ABCD'[n // 2]}"
+                    _bind(cells[name], f"{half}.FF{n % 2}")
+                    if lut is not None:
+                        _bind(cells[lut], f"{half}.K{n % 2}")
     _place_buffers(cells, fabric)
     return json.dumps(design)
 
@@ -108,6 +123,18 @@ def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[s
                 row, column, number = min(readers)
                 found[row, column].append((number, name))
     return {pe: [name for _, name in sorted(members)] for pe, members in found.items()}
+
+
+def _drain_registers(cells: Mapping[str, Any]) -> Mapping[tuple[int, int], _Enables]:
+    """(row, column) of some PEs -> their drain registers, by enable, each with the LUT in front of it if it has one."""
+    luts = {cell["connections"]["Z"][0]: name for name, cell in cells.items() if cell["type"] == "LUT4"}
+    found: defaultdict[tuple[int, int], _Enables] = defaultdict(lambda: defaultdict(list))
+    for name, cell in cells.items():
+        if cell["type"] == "TRELLIS_FF" and (match := _DRAIN.search(name)) and int(match[2]) % _ANCHORS == 1:
+            lut = luts.get(cell["connections"]["DI"][0])
+            if lut is None or _DRAIN.search(lut):
+                found[int(match[1]), int(match[2])][cell["connections"]["CE"][0]].append((name, lut))
+    return found
 
 
 def _place_buffers(cells: Mapping[str, Any], fabric: Fabric) -> None:

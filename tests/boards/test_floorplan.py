@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,11 @@ CONFIG = dataclasses.replace(
     PRESETS["ulx3s_85f"], rows=3, columns=4, lanes=16, mem_width=32, mem_depth=1024, ladder_depth=16, ladders=1,
     corrections=False, mul_width=16, row_depth=64, column_depth=64,
 )  # fmt: skip
-CONFIGS = {planes: dataclasses.replace(CONFIG, planes=planes, mem_width=max(32, 16 * planes)) for planes in (1, 4)}
+# A long drain chain, a short one.
+CONFIGS = {
+    1: dataclasses.replace(CONFIG, rows=5),
+    4: dataclasses.replace(CONFIG, planes=4, mem_width=64),
+}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -45,6 +49,7 @@ def folder(planes: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_places(folder: Path, planes: int) -> None:
+    config = CONFIGS[planes]
     text = (folder / "top.json").read_text()
     cells = json.loads(text)["modules"]["top"]["cells"]
     places = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
@@ -58,28 +63,34 @@ def test_places(folder: Path, planes: int) -> None:
                 if cell["port_directions"][port] == "input":
                     readers.setdefault(bits[0], set()).add((int(match[1]), int(match[2])))
     counts: Counter[tuple[int, int]] = Counter()
+    drains: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
     parts: dict[int, dict[int, list[int]]] = {0: {}, 1: {}}  # columns and rows of PEs -> those of tiles
     for name, place in places.items():
         column, row = map(int, re.match(r"X(\d+)/Y(\d+)/", place).groups())  # type: ignore[union-attr]
-        if cells[name]["type"] == "TRELLIS_FF":
+        if match := re.search(r"\.pe_(\d+)_(\d+)\.drain", name):
+            # Where a drain register has a place, so has the LUT in front of it: in the same half of a slice.
+            drains[int(match[1]), int(match[2])].append(place.replace(".K", ".FF"))
+        elif cells[name]["type"] == "TRELLIS_FF":
             r, c = min(readers[cells[name]["connections"]["Q"][0]])
             counts[r, c] += 1
             parts[0].setdefault(c, []).append(FABRIC.columns.index(column))
             parts[1].setdefault(r, []).append(-FABRIC.rows.index(row))
         else:
             assert cells[name]["type"] == "DP16KD"
+    anchors = {(r, 1) for r in range(config.rows)} if config.rows > 4 else set()
+    assert {pe for pe in drains if len(set(drains[pe])) == config.acc_width} == set(drains) == anchors
     gaps = [[min(part[k + 1]) - max(part[k]) for k in range(len(part) - 1)] for part in parts.values()]
     assert min(*gaps[0], *gaps[1]) > 0
     # The strip for the machine around the array is in the middle.
-    assert gaps[0].index(max(gaps[0])) == (CONFIG.columns + 1) // 2 - 1
-    operands = (planes + 1) * CONFIG.lanes
-    assert all(counts[r, c] == operands for r in range(1, CONFIG.rows) for c in range(1, CONFIG.columns))
-    assert all(counts[r, CONFIG.columns] >= planes * CONFIG.lanes for r in range(CONFIG.rows))
+    assert gaps[0].index(max(gaps[0])) == (config.columns + 1) // 2 - 1
+    operands = (planes + 1) * config.lanes
+    assert all(counts[r, c] == operands for r in range(1, config.rows) for c in range(1, config.columns))
+    assert all(counts[r, config.columns] >= planes * config.lanes for r in range(config.rows))
 
     # One block RAM to each 16 bits of a buffer, which has all planes of a row.
     buffers = [re.search(r"(row|column)_buffer_(\d+)", name) for name in places if cells[name]["type"] == "DP16KD"]
-    rows = {f"row_buffer_{r}": planes for r in range(CONFIG.rows)}
-    columns = {f"column_buffer_{c}": 1 for c in range(CONFIG.columns)}
+    rows = {f"row_buffer_{r}": planes for r in range(config.rows)}
+    columns = {f"column_buffer_{c}": 1 for c in range(config.columns)}
     assert Counter(match[0] for match in buffers if match) == rows | columns
 
 
