@@ -54,9 +54,10 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     Rows of PEs follow each other from the last row of tiles upwards, columns of PEs from the first column of tiles on.
     The machine around the array has a strip of tiles in the middle, as wide as its flip-flops fill: without one it
     drives the PEs apart, as far as the edge. Carry chains take tiles side by side. So the registers of a PE stand in a
-    band beside them, in each row of tiles as few as possible, as a row has only so many wires to the next PE. Block
-    RAMs stand near the registers that their words come to. Drain registers hold together more than they hold to
-    popcounts, so some of them have places as well: long chains would go where there is room, with the accumulators.
+    band beside them, in each row of tiles as few as possible, as a row has only so many wires to the next PE; what
+    would take more than half of it is left to the placer. Block RAMs stand near the registers that their words come
+    to. Drain registers hold together more than they hold to popcounts, so some of them have places as well: long chains
+    would go where there is room, with the accumulators.
     """
     if fabric is None:
         return netlist
@@ -81,7 +82,7 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
         tiles = _cut([(name, None) for name in members], 2 * _SLICES)
         for part in drains.get((row, column), {}).values():
             tiles += _cut(part, 2 * _SLICES)
-        lines = _cut(tiles, min(max(1, wide - 1), -(-len(tiles) // tall)))[:tall]
+        lines = _cut(tiles, min(max(1, wide // 2), -(-len(tiles) // tall)))[:tall]
         for k, line in enumerate(lines):
             at_y = fabric.rows[y + (2 * k + 1) * tall // (2 * len(lines))]
             for j, tile in enumerate(line if k % 2 == 0 else line[::-1]):
