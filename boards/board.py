@@ -12,7 +12,7 @@ from amaranth.lib.cdc import FFSynchronizer
 from ..golden.errors import DipoleError
 from ..rtl.primitives.adders import increment
 from ..rtl.primitives.pll import Pll
-from .floorplan import Fabric
+from .fabric import Fabric
 
 __all__ = ["Board", "BoardError", "BoardTop", "SerialCore", "clocks_per_bit"]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from amaranth.build import TemplatedPlatform
 
 from .board import Board
-from .floorplan import Fabric
+from .fabric import Fabric
 
 __all__ = ["ulx3s"]
 

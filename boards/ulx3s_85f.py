@@ -2,7 +2,7 @@
 
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from .floorplan import Fabric
+from .fabric import Fabric
 from .ulx3s import ulx3s
 
 __all__ = ["BOARD"]

@@ -4,12 +4,17 @@ import dataclasses
 import json
 import re
 from collections import Counter, defaultdict
+from itertools import count, product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ecp5_tiles import check_tiles
 
 from dipole.boards import load_board
 from dipole.boards.floorplan import place_array
+from dipole.boards.floorplan_pes import place_pes
+from dipole.boards.floorplan_registers import place_registers
 from dipole.boards.flow import FlowError, run_flow
 from dipole.boards.toolchain import run_tool
 from dipole.rtl.presets import PRESETS
@@ -36,57 +41,88 @@ def planes(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def folder(planes: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the flow has stopped in front of place and route."""
+    """Where the flow has stopped in front of the floorplan."""
     folder = tmp_path_factory.mktemp(f"flow{planes}")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(FlowError):
         stop = folder.with_name("stop")
         stop.write_text('#!/bin/sh\ncase "$*" in *--version*) ;; *) exit 1 ;; esac\n')
         stop.chmod(0o755)
         patch.setenv("NEXTPNR_ECP5", str(stop))
+        patch.setattr("dipole.boards.flow.place_array", lambda netlist, fabric: netlist)
         core = Top(CONFIGS[planes], clocks_per_bit=50)
         run_flow(BOARD, core, frequency=50e6, seeds=1, work=folder, progress=lambda *_: None)
     return folder
 
 
-def test_places(folder: Path, planes: int) -> None:
-    config = CONFIGS[planes]
-    text = (folder / "top.json").read_text()
-    cells = json.loads(text)["modules"]["top"]["cells"]
-    places = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
-    assert len(set(places.values())) == len(places)
+@pytest.fixture(params=["PEs", "registers"])
+def what(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What has places: PEs, as if the array were dense, or registers."""
+    if request.param == "PEs":
+        monkeypatch.setattr("dipole.boards.floorplan_pes._DENSE", 0)
+    return request.param
 
-    # A flip-flop that brings operands stands in the part of the device of the PE that reads it, the first of several.
-    readers: dict[int, set[tuple[int, int]]] = {}
+
+def real(place: str) -> tuple[int, int]:
+    """Column and row of the device."""
+    match = re.match(r"X(\d+)/Y(\d+)/", place)
+    assert match
+    return int(match[1]), int(match[2])
+
+
+def tile_of(place: str) -> tuple[int, int]:
+    """Column and row, counted in tiles with logic, rows from below."""
+    column, row = real(place)
+    return FABRIC.columns.index(column), len(FABRIC.rows) - 1 - FABRIC.rows.index(row)
+
+
+def test_places(folder: Path, planes: int, what: str) -> None:
+    config = CONFIGS[planes]
+    cells = json.loads(place_array((folder / "top.json").read_text(), FABRIC))["modules"]["top"]["cells"]
+    check_tiles(cells)
+    places = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
+
+    # A flip-flop that brings operands stands with the PE that reads it, and that in its part of the device.
+    readers: dict[int, Counter[tuple[int, int]]] = defaultdict(Counter)
     for name, cell in cells.items():
         if match := re.search(r"\.pe_(\d+)_(\d+)\.popcount", name):
             for port, bits in cell["connections"].items():
                 if cell["port_directions"][port] == "input":
-                    readers.setdefault(bits[0], set()).add((int(match[1]), int(match[2])))
-    counts: Counter[tuple[int, int]] = Counter()
+                    readers[bits[0]][int(match[1]), int(match[2])] += 1
+    operands: Counter[tuple[int, int]] = Counter()
     drains: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
-    parts: dict[int, dict[int, list[int]]] = {0: {}, 1: {}}  # columns and rows of PEs -> those of tiles
+    parts: tuple[dict[int, set[int]], ...] = ({}, {})  # rows and columns of PEs -> those of tiles
     for name, place in places.items():
-        column, row = map(int, re.match(r"X(\d+)/Y(\d+)/", place).groups())  # type: ignore[union-attr]
-        if match := re.search(r"\.pe_(\d+)_(\d+)\.drain", name):
-            # Where a drain register has a place, so has the LUT in front of it: in the same half of a slice.
-            drains[int(match[1]), int(match[2])].append(place.replace(".K", ".FF"))
+        if match := re.search(r"\.pe_(\d+)_(\d+)\.(drain)?", name):
+            pe = int(match[1]), int(match[2])
+            if match[3]:
+                drains[pe].append(place.replace(".K", ".FF"))
+            if what == "registers":
+                continue
         elif cells[name]["type"] == "TRELLIS_FF":
-            r, c = min(readers[cells[name]["connections"]["Q"][0]])
-            counts[r, c] += 1
-            parts[0].setdefault(c, []).append(FABRIC.columns.index(column))
-            parts[1].setdefault(r, []).append(-FABRIC.rows.index(row))
+            found = readers[cells[name]["connections"]["Q"][0]]
+            pe = found.most_common(1)[0][0] if what == "PEs" else min(found)
+            operands[pe] += 1
         else:
             assert cells[name]["type"] == "DP16KD"
-    anchors = {(r, 1) for r in range(config.rows)} if config.rows > 4 else set()
-    assert {pe for pe in drains if len(set(drains[pe])) == config.acc_width} == set(drains) == anchors
-    gaps = [[min(part[k + 1]) - max(part[k]) for k in range(len(part) - 1)] for part in parts.values()]
-    assert min(*gaps[0], *gaps[1]) > 0
+            continue
+        for part, at, tile in zip(parts, pe, reversed(tile_of(place)), strict=True):
+            part.setdefault(at, set()).add(tile)
+    down, across = ([min(part[at + 1]) - max(part[at]) for at in range(len(part) - 1)] for part in parts)
+    assert min(*down, *across) > 0
     # The strip for the machine around the array is in the middle.
-    middle = gaps[0].pop((config.columns + 1) // 2 - 1)
-    assert middle > max(gaps[0]) + 1
-    operands = (planes + 1) * config.lanes
-    assert all(counts[r, c] == operands for r in range(1, config.rows) for c in range(1, config.columns))
-    assert all(counts[r, config.columns] >= planes * config.lanes for r in range(config.rows))
+    assert across.pop((config.columns + 1) // 2 - 1) > max(across) + 1
+    both = (planes + 1) * config.lanes
+    assert all(operands[pe] == both for pe in product(range(1, config.rows), range(1, config.columns)))
+
+    # All that a PE has but for LUTs with no flip-flop of their own; else some drain registers of long chains, each
+    # behind its LUT.
+    if what == "PEs":
+        for name, cell in cells.items():
+            if re.search(r"\.pe_\d+_\d+\.", name):
+                assert name in places or cell["type"] == "LUT4"
+    else:
+        anchors = {(r, 1) for r in range(config.rows)} if config.rows > 4 else set()
+        assert {pe for pe in drains if len(set(drains[pe])) == config.acc_width} == set(drains) == anchors
 
     # One block RAM to each 16 bits of a buffer, which has all planes of a row.
     buffers = [re.search(r"(row|column)_buffer_(\d+)", name) for name in places if cells[name]["type"] == "DP16KD"]
@@ -95,10 +131,82 @@ def test_places(folder: Path, planes: int) -> None:
     assert Counter(match[0] for match in buffers if match) == rows | columns
 
 
+def synthetic(rows: int, columns: int, lanes: int, hop: int) -> dict[str, Any]:
+    """A netlist of PEs that are a carry chain each, of registers that bring operands to `hop` PEs, and of a buffer."""
+    bits = count(2)
+    cells: dict[str, Any] = {}
+
+    def add(name: str, kind: str, **ports: int | str) -> None:
+        outputs = ("Q", "S0", "S1", "COUT", "DOB0")
+        cells[name] = {
+            "type": kind,
+            "parameters": {
+                "TRELLIS_FF": {"CEMUX": "1", "CLKMUX": "CLK", "LSRMUX": "LSR"},
+                "CCU2C": {f"{what}_{k}": "0110" * 4 for what in ("INIT", "INJECT1") for k in (0, 1)}
+                | {f"INIT{k}": "0110" * 4 for k in (0, 1)},
+            }.get(kind, {}),
+            "attributes": {},
+            "port_directions": {port: "output" if port in outputs else "input" for port in ports},
+            "connections": {port: [bit] for port, bit in ports.items()},
+        }
+
+    clock, word = next(bits), next(bits)
+    registers: dict[tuple[int, int, int], int] = {}
+    for row, column, lane in product(range(rows), range(-(-columns // hop)), range(lanes)):
+        registers[row, column, lane] = out = next(bits)
+        data = registers.get((row, column - 1, lane), word)
+        add(f"array.a_{row}_{column}_{lane}", "TRELLIS_FF", CLK=clock, DI=data, Q=out, LSR="0")
+    for row, column in product(range(rows), range(columns)):
+        carry: int | str = "x"
+        for cell in range(lanes // 2):
+            a = [registers[row, column // hop, lane] for lane in (2 * cell, 2 * cell + 1)]
+            after, sums = next(bits), [next(bits), next(bits)]
+            name = f"array.pe_{row}_{column}.popcount.U${cell}"
+            add(name, "CCU2C", A0=a[0], A1=a[1], S0=sums[0], S1=sums[1], CIN=carry, COUT=after)
+            for k, bit in enumerate(sums):
+                add(f"array.pe_{row}_{column}.sum{cell}_{k}", "TRELLIS_FF", CLK=clock, DI=bit, Q=next(bits), LSR="0")
+            carry = after
+    add("engine.row_buffer_0.ram.cell_0", "DP16KD", DOB0=word)
+    return cells
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "lanes", "hop"),
+    [(1, 1, 4, 1), (1, 5, 8, 1), (5, 3, 16, 2), (12, 17, 16, 1), (7, 9, 16, 4), (2, 3, 32, 64), (40, 3, 4, 1)],
+)
+def test_any_size(rows: int, columns: int, lanes: int, hop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dipole.boards.floorplan_pes._DENSE", 0)
+    design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": synthetic(rows, columns, lanes, hop)}}}
+    placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
+    check_tiles(placed)
+    places = {name: cell["attributes"]["BEL"] for name, cell in placed.items() if "BEL" in cell["attributes"]}
+    assert set(places) == set(placed)
+    for name, place in places.items():
+        if placed[name]["type"] != "DP16KD":
+            tile_of(place)
+    # The block RAM is the nearest to the registers that its word comes to.
+    first = [real(place) for name, place in places.items() if re.match(r"array\.a_\d+_0_", name)]
+
+    def distance(x: int, y: int) -> int:
+        return sum(abs(x - column) + abs(y - row) for column, row in first)
+
+    assert distance(*real(places["engine.row_buffer_0.ram.cell_0"])) == min(
+        distance(x, y) for x, y, _ in FABRIC.memories
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "lanes", "whole"),
+    [(86, 1, 4, False), (12, 17, 256, False), (1, 121, 4, False), (4, 5, 16, False), (28, 48, 16, True)],
+)
+def test_dense_arrays_have_places_if_there_is_room(rows: int, columns: int, lanes: int, whole: bool) -> None:
+    assert place_pes(synthetic(rows, columns, lanes, 1), FABRIC) == whole
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "lanes"), [(1, 4, 8), (12, 17, 64), (16, 16, 64), (32, 65, 16), (32, 5, 256)]
 )
-def test_any_size(rows: int, columns: int, lanes: int) -> None:
+def test_registers_of_any_array(rows: int, columns: int, lanes: int) -> None:
     """Every place is one of the device and taken once, and beside registers there is room for carry chains."""
     bits = iter(range(rows * columns * lanes))
     cells: dict[str, dict] = {}
@@ -106,9 +214,8 @@ def test_any_size(rows: int, columns: int, lanes: int) -> None:
         bit = next(bits)
         cells[f"array.a_{bit}"] = {"type": "TRELLIS_FF", "connections": {"DI": ["0"], "Q": [bit]}}
         cells[f"array.pe_{r}_{c}.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit], "CIN": ["x"]}}
-    design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}}
-    placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
-    places = [cell["attributes"]["BEL"] for cell in placed.values() if "attributes" in cell]
+    place_registers(cells, FABRIC)
+    places = [cell["attributes"]["BEL"] for cell in cells.values() if "attributes" in cell]
     assert len(places) == len(set(places)) >= rows * columns * 8
     tiles = [tuple(map(int, match.groups())) for place in places if (match := re.match(r"X(\d+)/Y(\d+)/", place))]
     assert {column for column, _ in tiles} <= set(FABRIC.columns)
@@ -118,21 +225,16 @@ def test_any_size(rows: int, columns: int, lanes: int) -> None:
 
 
 def test_rows_that_share_registers() -> None:
-    """Where registers are for several PEs, they stand at the first one. A block RAM stands where its words come to."""
+    """Where registers are for several PEs, they stand at the first one."""
     cells: dict[str, dict] = {}
     for r, lane in ((r, lane) for r in range(6) for lane in range(8)):
         bit = 8 * (r // 4) + lane
         cells[f"array.w_{bit}"] = {"type": "TRELLIS_FF", "connections": {"DI": [100 + bit], "Q": [bit]}}
         cells[f"array.pe_{r}_0.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit]}}
-    # Behind a register that has no place.
-    cells["engine.column_buffer_0.ram.cell_0"] = {"type": "DP16KD", "connections": {"DOB0": [200]}}
-    cells["array.late"] = {"type": "TRELLIS_FF", "connections": {"DI": [200], "Q": [115]}}
-    design = {"modules": {"top": {"attributes": {"top": "1"}, "cells": cells}}}
-    placed = json.loads(place_array(json.dumps(design), FABRIC))["modules"]["top"]["cells"]
+    place_registers(cells, FABRIC)
     # Row 4, which has the registers of row 5, too, is the second one from above.
-    (row,) = {re.search(r"Y(\d+)", placed[f"array.w_{bit}"]["attributes"]["BEL"])[1] for bit in range(8, 16)}  # type: ignore[index]
+    (row,) = {re.search(r"Y(\d+)", cells[f"array.w_{bit}"]["attributes"]["BEL"])[1] for bit in range(8, 16)}  # type: ignore[index]
     assert FABRIC.rows.index(int(row)) * 6 // len(FABRIC.rows) == 1
-    assert placed["engine.column_buffer_0.ram.cell_0"]["attributes"]["BEL"] == "X4/Y22/EBR0"
 
 
 def test_nothing_to_place(folder: Path) -> None:
@@ -176,14 +278,15 @@ endmodule
 
 
 @pytest.mark.slow
-def test_placed(folder: Path) -> None:
+def test_placed(folder: Path, what: str) -> None:
     """nextpnr has all these places, and finds some for the rest around them."""
+    (folder / "floorplan.json").write_text(place_array((folder / "top.json").read_text(), FABRIC))
     arguments = [
-        *("--85k", "--package", "CABGA381", "--json", "top.json", "--lpf", "top.lpf"),
+        *("--85k", "--package", "CABGA381", "--json", "floorplan.json", "--lpf", "top.lpf"),
         *("--placer", BOARD.placers[0], "--no-route", "--write", "placed.json"),
     ]
     run_tool("nextpnr-ecp5", arguments, directory=folder, log=folder / "nextpnr.out")
-    bound = json.loads((folder / "top.json").read_text())["modules"]["top"]["cells"]
+    bound = json.loads((folder / "floorplan.json").read_text())["modules"]["top"]["cells"]
     placed = json.loads((folder / "placed.json").read_text())["modules"]["top"]["cells"]
     for name, cell in bound.items():
         if "BEL" in cell["attributes"]:

@@ -1,0 +1,51 @@
+"""Who drives and who reads each bit of a module in Yosys' JSON."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["Cell", "Wiring", "top_cells"]
+
+Cell = dict[str, Any]
+
+
+def top_cells(design: Mapping[str, Any]) -> dict[str, Cell]:
+    """The cells of the top module, by name."""
+    return next(module["cells"] for module in design["modules"].values() if module.get("attributes", {}).get("top"))
+
+
+class Wiring:
+    """The bits between cells as they are when it is made; constants are no bits.
+
+    Members
+    -------
+    driver : bit -> name and port of the cell that drives it
+    readers : bit -> name and port of each that reads it
+    """
+
+    def __init__(self, cells: Mapping[str, Cell]) -> None:
+        self._cells = cells
+        self.driver: dict[int, tuple[str, str]] = {}
+        self.readers: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
+        for name, cell in cells.items():
+            for port, bits in cell["connections"].items():
+                for bit in bits:
+                    if not isinstance(bit, int):
+                        continue
+                    if cell["port_directions"][port] == "output":
+                        self.driver[bit] = name, port
+                    else:
+                        self.readers[bit].append((name, port))
+
+    def bit(self, name: str, port: str) -> int | None:
+        """The bit at a port of one bit; None for a constant or nothing."""
+        return next((bit for bit in self._cells[name]["connections"].get(port, ()) if isinstance(bit, int)), None)
+
+    def source(self, name: str, ports: Iterable[str]) -> str | None:
+        """The cell that drives the first of these ports that a cell drives."""
+        return next((self.driver[bit][0] for port in ports if (bit := self.bit(name, port)) in self.driver), None)
+
+    def drives_only(self, name: str, port: str) -> bool:
+        """Nobody but this input reads what drives it."""
+        bit = self.bit(name, port)
+        return bit is not None and self.readers[bit] == [(name, port)]
