@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-__all__ = ["fill_carry_feeds"]
+from .wiring import Cell, Wiring
 
-Cell = dict[str, Any]
+__all__ = ["fill_carry_feeds"]
 
 _HAND_ON_I0 = f"{0xAAAA:016b}"
 
@@ -34,16 +34,17 @@ def fill_carry_feeds(netlist: str) -> str:
 
 def _fill(module: dict[str, Any]) -> None:
     cells: dict[str, Cell] = module["cells"]
-    wiring = _Wiring(cells)
+    chains = _Chains(cells)
     guests: defaultdict[str, list[Cell]] = defaultdict(list)
     for name, cell in cells.items():
-        if cell["type"] == "SB_DFF" and wiring.has_no_lut(cell):
+        if cell["type"] == "SB_DFF" and chains.has_no_lut(name):
             guests[_module_of(name)].append(cell)
     bits = (bit for cell in cells.values() for port in cell["connections"].values() for bit in port)
     new_bit = count(1 + max((bit for bit in bits if isinstance(bit, int)), default=1))
-    for name, first in [(name, cell) for name, cell in cells.items() if wiring.is_fed(cell)]:
-        adders = list(wiring.adders(first))
-        flip_flops = [cell for adder in adders for cell in wiring.flip_flops(adder)]
+    for name in [name for name in cells if chains.is_fed(name)]:
+        first = cells[name]
+        adders = list(chains.adders(name))
+        flip_flops = [cell for adder in adders for cell in chains.flip_flops(adder)]
         clocks = {cell["connections"]["C"][0] for cell in flip_flops}
         candidates = guests[_module_of(name)]
         guest = next((cell for cell in candidates if clocks <= {cell["connections"]["C"][0]}), None)
@@ -61,51 +62,46 @@ def _fill(module: dict[str, Any]) -> None:
         first["connections"]["CI"] = fed
 
 
-class _Wiring:
-    """Who drives and who uses each bit of a module."""
+class _Chains:
+    """Carry chains of a module as they are when it is made, and the cells that nextpnr puts into their cells."""
 
     def __init__(self, cells: dict[str, Cell]) -> None:
-        self._driver: dict[Any, Cell] = {}
-        self._users: defaultdict[Any, list[Cell]] = defaultdict(list)
-        for cell in cells.values():
-            for port, bits in cell["connections"].items():
-                for bit in bits:
-                    if cell["port_directions"][port] == "output":
-                        self._driver[bit] = cell
-                    else:
-                        self._users[bit].append(cell)
+        self._cells = dict(cells)
+        self._wiring = Wiring(cells)
 
-    def has_no_lut(self, flip_flop: Cell) -> bool:
+    def has_no_lut(self, flip_flop: str) -> bool:
         """nextpnr cannot put a LUT in front of it into its cell."""
-        (bit,) = flip_flop["connections"]["D"]
-        driver = self._driver.get(bit)
-        alone = driver is not None and driver["type"] == "SB_LUT4" and len(self._users[bit]) == 1
-        return isinstance(bit, int) and not alone
+        driver = self._wiring.source(flip_flop, "D")
+        alone = driver and self._cells[driver]["type"] == "SB_LUT4" and self._wiring.is_only_reader(flip_flop, "D")
+        return self._wiring.bit(flip_flop, "D") is not None and not alone
 
-    def is_fed(self, cell: Cell) -> bool:
+    def is_fed(self, name: str) -> bool:
         """The cell is a carry whose carry in is neither constant nor a carry."""
-        if cell["type"] != "SB_CARRY":
+        if self._cells[name]["type"] != "SB_CARRY":
             return False
-        (bit,) = cell["connections"]["CI"]
-        driver = self._driver.get(bit)
-        return isinstance(bit, int) and not (driver is not None and driver["type"] == "SB_CARRY")
+        driver = self._wiring.source(name, "CI")
+        carried = driver and self._cells[driver]["type"] == "SB_CARRY"
+        return self._wiring.bit(name, "CI") is not None and not carried
 
-    def adders(self, carry: Cell | None) -> Iterator[Cell]:
+    def adders(self, carry: str | None) -> Iterator[Cell]:
         """The LUTs that nextpnr puts into the cells of a chain, from its first carry on."""
         while carry is not None:
-            ports = carry["connections"]
-            for user in self._users[ports["CI"][0]]:
+            ports = self._cells[carry]["connections"]
+            for user in self._users(ports["CI"][0]):
                 operands = user["connections"].get("I1"), user["connections"].get("I2")
                 if user["connections"].get("I3") == ports["CI"] and operands == (ports["I0"], ports["I1"]):
                     yield user
                     break
-            above = self._users[ports["CO"][0]]
-            carry = next((user for user in above if user["type"] == "SB_CARRY"), None)
+            above = [name for name, _ in self._wiring.readers[ports["CO"][0]]]
+            carry = next((name for name in above if self._cells[name]["type"] == "SB_CARRY"), None)
             if carry is None:
-                yield from (user for user in above if user["type"] == "SB_LUT4")
+                yield from (self._cells[name] for name in above if self._cells[name]["type"] == "SB_LUT4")
 
     def flip_flops(self, lut: Cell) -> list[Cell]:
-        return [user for user in self._users[lut["connections"]["O"][0]] if user["type"].startswith("SB_DFF")]
+        return [user for user in self._users(lut["connections"]["O"][0]) if user["type"].startswith("SB_DFF")]
+
+    def _users(self, bit: int) -> list[Cell]:
+        return [self._cells[name] for name, _ in self._wiring.readers[bit]]
 
 
 def _module_of(name: str) -> str:

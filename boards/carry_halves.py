@@ -49,7 +49,7 @@ def _closed(cells: dict[str, Cell], names: set[str]) -> list[str]:
     wiring = Wiring(cells)
     closed = []
     for name in sorted(names):
-        if wiring.source(name, ("CIN",)):
+        if wiring.bit(name, "CIN") is not None:
             continue
         chain, after = [name], name
         while (carry := wiring.bit(after, "COUT")) and (readers := wiring.readers[carry]):
@@ -58,6 +58,5 @@ def _closed(cells: dict[str, Cell], names: set[str]) -> list[str]:
                 break
             chain.append(after)
         else:
-            if wiring.bit(name, "CIN") is None:
-                closed += chain
+            closed += chain
     return closed

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["HALVES", "Fabric", "bel"]
+from .wiring import Cell
+
+__all__ = ["HALVES", "Fabric", "bind"]
 
 HALVES = 8
 """Of a tile with logic: each has a LUT and a flip-flop, two of them are a slice."""
@@ -21,6 +23,7 @@ class Fabric:
     """Column, row and name within its tile of each block RAM."""
 
 
-def bel(column: int, row: int, half: int, *, flip_flop: bool) -> str:
-    """nextpnr's name for the LUT or the flip-flop of a half of a tile."""
-    return f"X{column}/Y{row}/SLICE{'ABCD'[half // 2]}.{'FF' if flip_flop else 'K'}{half % 2}"
+def bind(cell: Cell, column: int, row: int, half: int) -> None:
+    """Give a flip-flop or a LUT its place, a half of a tile."""
+    kind = "FF" if cell["type"] == "TRELLIS_FF" else "K"
+    cell["attributes"]["BEL"] = f"X{column}/Y{row}/SLICE{'ABCD'[half // 2]}.{kind}{half % 2}"

@@ -6,9 +6,7 @@ drawing, and tangle large arrays so that the router does not come to an end.
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -16,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from .fabric import Fabric
 from .floorplan_pes import place_pes
 from .floorplan_registers import place_registers
-from .wiring import top_cells
+from .wiring import Cell, Wiring, top_cells
 
 __all__ = ["place_array"]
 
@@ -34,24 +32,23 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     if fabric is None or ".pe_0_0." not in netlist:
         return netlist
     design = json.loads(netlist)
-    if not place_pes(top_cells(design), fabric):
-        design = json.loads(netlist)
-        place_registers(top_cells(design), fabric)
-    _place_buffers(top_cells(design), fabric)
+    cells = top_cells(design)
+    if not place_pes(cells, fabric):
+        place_registers(cells, fabric)
+    _place_buffers(cells, fabric)
     return json.dumps(design)
 
 
-def _place_buffers(cells: Mapping[str, Any], fabric: Fabric) -> None:
+def _place_buffers(cells: Mapping[str, Cell], fabric: Fabric) -> None:
     """Places for the block RAMs of row and column buffers: the sum of squared distances is the least."""
-    readers: defaultdict[int, list[str]] = defaultdict(list)
-    for name, cell in cells.items():
-        if cell["type"] == "TRELLIS_FF":
-            readers[cell["connections"]["DI"][0]].append(name)
+    wiring = Wiring(cells)
 
     def ends(bit: int, way: int = _WAY) -> Iterator[tuple[int, int]]:
         """Columns and rows of the placed registers that a bit comes to."""
-        for name in readers[bit]:
-            if match := re.match(r"X(\d+)/Y(\d+)/", cells[name].get("attributes", {}).get("BEL", "")):
+        for name, port in wiring.readers[bit]:
+            if cells[name]["type"] != "TRELLIS_FF" or port != "DI":
+                continue
+            if match := re.match(r"X(\d+)/Y(\d+)/", cells[name]["attributes"].get("BEL", "")):
                 yield int(match[1]), int(match[2])
             elif way:
                 yield from ends(cells[name]["connections"]["Q"][0], way - 1)
@@ -65,4 +62,4 @@ def _place_buffers(cells: Mapping[str, Any], fabric: Fabric) -> None:
                 buffers.append(name)
                 costs.append(np.abs(np.array(places)[:, None] - sites).sum(2).mean(0) ** 2)
     for buffer, site in zip(*linear_sum_assignment(np.array(costs).reshape(-1, len(sites))), strict=True):
-        cells[buffers[buffer]].setdefault("attributes", {})["BEL"] = "X{}/Y{}/{}".format(*fabric.memories[site])
+        cells[buffers[buffer]]["attributes"]["BEL"] = "X{}/Y{}/{}".format(*fabric.memories[site])

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 from itertools import accumulate, count
 
 from .carry_halves import split_carry_cells
-from .fabric import HALVES, Fabric, bel
+from .fabric import HALVES, Fabric, bind
 from .pe_layout import Block, Local, Place, lay_out
 from .wiring import Cell, Wiring
 
@@ -30,15 +30,15 @@ def place_pes(cells: dict[str, Cell], fabric: Fabric) -> bool:
 
     PEs that share operand registers are a block. Rows of blocks follow each other from the last row of tiles upwards;
     columns of them are as wide as their flip-flops need, blocks as square as there is room for. Between them is a strip
-    of tiles for the rest. What stands where in a block is found by `pe_layout`. Carry cells become halves, also where
-    the result is False.
+    of tiles for the rest. What stands where in a block is found by `pe_layout`. Carry cells become halves.
     """
     carries = {name for name, cell in cells.items() if cell["type"] == "CCU2C" and _PE.search(name)}
     bits = (bit for cell in cells.values() for port in cell["connections"].values() for bit in port)
-    split_carry_cells(cells, carries, count(1 + max((bit for bit in bits if isinstance(bit, int)), default=1)))
-    blocks = _blocks(cells)
+    halved = dict(cells)
+    split_carry_cells(halved, carries, count(1 + max((bit for bit in bits if isinstance(bit, int)), default=1)))
+    blocks = _blocks(halved)
 
-    others = sum(cell["type"] == "TRELLIS_FF" for cell in cells.values())
+    others = sum(cell["type"] == "TRELLIS_FF" for cell in halved.values())
     others -= sum(block.flip_flops for block in blocks.values())
     rows = 1 + max(row for row, _ in blocks)
     across = len(fabric.columns) - -(-others // (HALVES * len(fabric.rows)))
@@ -66,9 +66,9 @@ def place_pes(cells: dict[str, Cell], fabric: Fabric) -> bool:
         left = ends[column] + (strip if column >= middle else 0)
         above = len(fabric.rows) - (row + 1) * height
         for local, (x, y, half) in layouts[shapes[row, column]].items():
-            cell = cells[block.members[local]]
-            column_at, row_at = fabric.columns[left + x], fabric.rows[above + y]
-            cell["attributes"]["BEL"] = bel(column_at, row_at, half, flip_flop=cell["type"] == "TRELLIS_FF")
+            bind(halved[block.members[local]], fabric.columns[left + x], fabric.rows[above + y], half)
+    cells.clear()
+    cells.update(halved)
     return True
 
 

@@ -6,9 +6,9 @@ For arrays with room between PEs, and for those that leave little to the machine
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
-from .fabric import HALVES, Fabric, bel
+from .fabric import HALVES, Fabric, bind
+from .wiring import Cell, Wiring
 
 __all__ = ["place_registers"]
 
@@ -26,7 +26,7 @@ _PLANES = 8
 _Enables = defaultdict[int, list[tuple[str, str | None]]]
 
 
-def place_registers(cells: Mapping[str, Any], fabric: Fabric) -> None:
+def place_registers(cells: Mapping[str, Cell], fabric: Fabric) -> None:
     """Give places to operand registers, and to drain registers of some PEs.
 
     Rows of PEs follow each other from the last row of tiles upwards, columns of PEs from the first column of tiles on.
@@ -38,8 +38,9 @@ def place_registers(cells: Mapping[str, Any], fabric: Fabric) -> None:
     """
     pes = {(int(match[1]), int(match[2])) for name in cells if (match := _PE.search(name))}
     height, width = (1 + max(pe[axis] for pe in pes) for axis in (0, 1))
-    registers = _operand_registers(cells)
-    drains = _drain_registers(cells) if height > _LONG else {}
+    wiring = Wiring(cells)
+    registers = _operand_registers(cells, wiring)
+    drains = _drain_registers(cells, wiring) if height > _LONG else {}
 
     others = sum(cell["type"] == "TRELLIS_FF" and not _PE.search(name) for name, cell in cells.items())
     others -= sum(map(len, registers.values()))
@@ -58,49 +59,43 @@ def place_registers(cells: Mapping[str, Any], fabric: Fabric) -> None:
             at_y = fabric.rows[y + (2 * k + 1) * tall // (2 * len(lines))]
             for j, tile in enumerate(line if k % 2 == 0 else line[::-1]):
                 for n, (name, lut) in enumerate(tile):
-                    _bind(cells[name], bel(columns[x + j], at_y, n, flip_flop=True))
+                    bind(cells[name], columns[x + j], at_y, n)
                     if lut is not None:
-                        _bind(cells[lut], bel(columns[x + j], at_y, n, flip_flop=False))
+                        bind(cells[lut], columns[x + j], at_y, n)
 
 
 def _cut(items: list, size: int) -> list[list]:
     return [items[k : k + size] for k in range(0, len(items), size)]
 
 
-def _bind(cell: dict[str, Any], place: str) -> None:
-    cell.setdefault("attributes", {})["BEL"] = place
-
-
-def _operand_registers(cells: Mapping[str, Any]) -> dict[tuple[int, int], list[str]]:
+def _operand_registers(cells: Mapping[str, Cell], wiring: Wiring) -> dict[tuple[int, int], list[str]]:
     """(row, column) of each PE -> the flip-flops outside of PEs that bring it operands, those of a carry cell together.
 
     A register for several PEs counts for the first one.
     """
-    popcounts: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for name, cell in cells.items():
-        # The last lane of a popcount passes its carry chains.
-        if cell["type"] in ("CCU2C", "LUT4") and (match := _PE.search(name)) and ".popcount." in name:
-            for port, (bit, *_) in cell["connections"].items():
-                if port[0] in "ABCD":
-                    popcounts[bit].append((int(match[1]), int(match[2]), int(match[3] or -1)))
     found: defaultdict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
     for name, cell in cells.items():
-        if cell["type"] == "TRELLIS_FF" and ".pe_" not in name:
-            readers = popcounts.get(cell["connections"]["Q"][0], [])
-            # The weight of the activation sums, one bit for all lanes, goes through them all.
-            if 0 < len(readers) <= _PLANES * len({reader[:2] for reader in readers}):
-                row, column, number = min(readers)
-                found[row, column].append((number, name))
+        if cell["type"] != "TRELLIS_FF" or ".pe_" in name:
+            continue
+        # Carry cells, and the LUT of the last lane of a popcount, which passes its chains.
+        matches = [
+            _PE.search(reader) for reader, _ in wiring.readers[cell["connections"]["Q"][0]] if ".popcount." in reader
+        ]
+        readers = [(int(match[1]), int(match[2]), int(match[3] or -1)) for match in matches if match]
+        # The weight of the activation sums, one bit for all lanes, goes through them all.
+        if 0 < len(readers) <= _PLANES * len({reader[:2] for reader in readers}):
+            row, column, number = min(readers)
+            found[row, column].append((number, name))
     return {pe: [name for _, name in sorted(members)] for pe, members in found.items()}
 
 
-def _drain_registers(cells: Mapping[str, Any]) -> Mapping[tuple[int, int], _Enables]:
+def _drain_registers(cells: Mapping[str, Cell], wiring: Wiring) -> Mapping[tuple[int, int], _Enables]:
     """(row, column) of some PEs -> their drain registers, by enable, each with the LUT in front of it if it has one."""
-    luts = {cell["connections"]["Z"][0]: name for name, cell in cells.items() if cell["type"] == "LUT4"}
     found: defaultdict[tuple[int, int], _Enables] = defaultdict(lambda: defaultdict(list))
     for name, cell in cells.items():
         if cell["type"] == "TRELLIS_FF" and (match := _DRAIN.search(name)) and int(match[2]) % _ANCHORS == 1:
-            lut = luts.get(cell["connections"]["DI"][0])
+            driver = wiring.source(name, "DI")
+            lut = driver if driver and cells[driver]["type"] == "LUT4" else None
             if lut is None or _DRAIN.search(lut):
                 found[int(match[1]), int(match[2])][cell["connections"]["CE"][0]].append((name, lut))
     return found

@@ -102,10 +102,10 @@ class Block:
         self.guests: dict[str, str] = {}
         """LUT or half of a carry cell -> the flip-flop that takes what it makes, if nobody else does."""
         for name in self.of_type("TRELLIS_FF"):
-            lut = self.source(name, ("DI",))
-            if lut and cells[lut]["type"] in _LUTS and wiring.drives_only(name, "DI"):
+            lut = self.source(name, "DI")
+            if lut and cells[lut]["type"] in _LUTS and wiring.is_only_reader(name, "DI"):
                 self.guests[lut] = name
-        before = {name: source for name in halves if (source := self.source(name, ("FCI",)))}
+        before = {name: source for name in halves if (source := self.source(name, "FCI"))}
         follower = {source: name for name, source in before.items()}
         self.chains: defaultdict[tuple[int, int], list[list[str]]] = defaultdict(list)
         """Row and column of each PE -> its carry chains."""
@@ -134,21 +134,21 @@ class Block:
         luts = {guest: lut for lut, guest in self.guests.items()}
         for name in sorted(self.of_type("TRELLIS_FF"), key=_by_numbers):
             # nextpnr joins a flip-flop and the LUT in front of it, wherever that is.
-            driver = self._wiring.source(name, ("DI",))
-            joined = driver and self._cells[driver]["type"] in _LUTS and self._wiring.drives_only(name, "DI")
+            driver = self._wiring.source(name, "DI")
+            joined = driver and self._cells[driver]["type"] in _LUTS and self._wiring.is_only_reader(name, "DI")
             if name not in places and (name in luts or not joined):
                 yield luts.get(name), name
 
-    def source(self, name: str, ports: Sequence[str]) -> str | None:
-        """The cell of the block that drives the first of these ports, if one does."""
-        driver = self._wiring.source(name, ports)
+    def source(self, name: str, port: str) -> str | None:
+        """The cell of the block that drives a port, if one does."""
+        driver = self._wiring.source(name, port)
         return driver if driver in self._local else None
 
     def links(self) -> Iterator[tuple[str, str]]:
         """Who drives and who reads, of cells of the block; carries are not told of."""
         for name in self.members.values():
             for port in _INPUTS:
-                if (driver := self.source(name, (port,))) and driver != name:
+                if (driver := self.source(name, port)) and driver != name:
                     yield driver, name
 
     def control(self, flip_flop: str) -> _Control:
@@ -164,7 +164,7 @@ class Block:
         cells = []
         for local, name in sorted(self.members.items()):
             kind = self._cells[name]["type"]
-            sources = [self.source(name, (port,)) for port in (*_INPUTS, "FCI")]
+            sources = [self.source(name, port) for port in (*_INPUTS, "FCI")]
             control = sets.setdefault(self.control(name), len(sets)) if kind == "TRELLIS_FF" else None
             cells.append((local, kind, tuple(source and self._local[source] for source in sources), control))
         return tuple(cells)

@@ -1,7 +1,7 @@
 """Who drives and who reads each bit of a module in Yosys' JSON."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["Cell", "Wiring", "top_cells"]
@@ -41,11 +41,12 @@ class Wiring:
         """The bit at a port of one bit; None for a constant or nothing."""
         return next((bit for bit in self._cells[name]["connections"].get(port, ()) if isinstance(bit, int)), None)
 
-    def source(self, name: str, ports: Iterable[str]) -> str | None:
-        """The cell that drives the first of these ports that a cell drives."""
-        return next((self.driver[bit][0] for port in ports if (bit := self.bit(name, port)) in self.driver), None)
+    def source(self, name: str, port: str) -> str | None:
+        """The cell that drives a port of one bit, if one does."""
+        bit = self.bit(name, port)
+        return None if bit is None or bit not in self.driver else self.driver[bit][0]
 
-    def drives_only(self, name: str, port: str) -> bool:
-        """Nobody but this input reads what drives it."""
+    def is_only_reader(self, name: str, port: str) -> bool:
+        """Nobody else reads what drives this input."""
         bit = self.bit(name, port)
         return bit is not None and self.readers[bit] == [(name, port)]

@@ -1,4 +1,4 @@
-"""What nextpnr wants of the tiles of an ECP5, read from the places in a netlist."""
+"""ECP5 cells as Yosys writes them, and what nextpnr wants of the tiles that they stand in."""
 
 import re
 from collections import Counter, defaultdict
@@ -6,6 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 _BEL = re.compile(r"X(\d+)/Y(\d+)/SLICE([A-D])\.(K|FF)([01])")
+
+
+_OUTPUTS = ("COUT", "DOB0", "F", "FCO", "Q", "S0", "S1", "Z")
+
+
+def a_cell(kind: str, **ports: int | str) -> dict[str, Any]:
+    """A cell with ports of one bit; carry cells are adders."""
+    parameters = {
+        "CCU2C": {f"{what}{k}": value for k in (0, 1) for what, value in (("INIT", "0110" * 4), ("INJECT1_", "NO"))},
+        "TRELLIS_FF": {"CEMUX": "CE" if "CE" in ports else "1", "CLKMUX": "CLK", "LSRMUX": "LSR"},
+    }
+    return {
+        "type": kind,
+        "parameters": parameters.get(kind, {}),
+        "attributes": {},
+        "port_directions": {port: "output" if port in _OUTPUTS else "input" for port in ports},
+        "connections": {port: [bit] for port, bit in ports.items()},
+    }
 
 
 def places_of(cells: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:

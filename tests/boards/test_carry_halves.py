@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ecp5_tiles import a_cell
 
 from dipole.boards.carry_halves import split_carry_cells
 from dipole.boards.netlist import open_carry_ends
@@ -26,14 +27,9 @@ def half(table: int, inputs: tuple[int, ...], carry: int) -> tuple[int, int]:
 
 
 def ccu2c(tables: list[int], ports: dict[str, Bit]) -> Cell:
-    outputs = ("S0", "S1", "COUT")
-    return {
-        "type": "CCU2C",
-        "parameters": {"INJECT1_0": "NO", "INJECT1_1": "NO", **{f"INIT{k}": f"{t:016b}" for k, t in enumerate(tables)}},
-        "attributes": {},
-        "port_directions": {port: "output" if port in outputs else "input" for port in ports},
-        "connections": {port: [bit] for port, bit in ports.items()},
-    }
+    carry = a_cell("CCU2C", **ports)
+    carry["parameters"] |= {f"INIT{k}": f"{table:016b}" for k, table in enumerate(tables)}
+    return carry
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -89,10 +85,7 @@ def test_carries_go_from_half_to_half() -> None:
 def test_chains_that_nextpnr_has_to_mend_stay(ends: dict[str, int]) -> None:
     """A carry in from a LUT, a carry out to one."""
     cells = chain(2, **ends)
-    cells["lut"] = {
-        "type": "LUT4", "parameters": {}, "attributes": {}, "port_directions": {"Z": "output", "A": "input"},
-        "connections": {"Z": [40], "A": [60]},
-    }  # fmt: skip
+    cells["lut"] = a_cell("LUT4", Z=40, A=60)
     before = dict(cells)
     split_carry_cells(cells, {"c0", "c1"}, count(1000))
     assert cells == before

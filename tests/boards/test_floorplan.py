@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ecp5_tiles import check_tiles
+from ecp5_tiles import a_cell, check_tiles
 
 from dipole.boards import load_board
 from dipole.boards.floorplan import place_array
@@ -136,37 +136,25 @@ def synthetic(rows: int, columns: int, lanes: int, hop: int) -> dict[str, Any]:
     bits = count(2)
     cells: dict[str, Any] = {}
 
-    def add(name: str, kind: str, **ports: int | str) -> None:
-        outputs = ("Q", "S0", "S1", "COUT", "DOB0")
-        cells[name] = {
-            "type": kind,
-            "parameters": {
-                "TRELLIS_FF": {"CEMUX": "1", "CLKMUX": "CLK", "LSRMUX": "LSR"},
-                "CCU2C": {f"{what}_{k}": "0110" * 4 for what in ("INIT", "INJECT1") for k in (0, 1)}
-                | {f"INIT{k}": "0110" * 4 for k in (0, 1)},
-            }.get(kind, {}),
-            "attributes": {},
-            "port_directions": {port: "output" if port in outputs else "input" for port in ports},
-            "connections": {port: [bit] for port, bit in ports.items()},
-        }
-
     clock, word = next(bits), next(bits)
     registers: dict[tuple[int, int, int], int] = {}
     for row, column, lane in product(range(rows), range(-(-columns // hop)), range(lanes)):
         registers[row, column, lane] = out = next(bits)
         data = registers.get((row, column - 1, lane), word)
-        add(f"array.a_{row}_{column}_{lane}", "TRELLIS_FF", CLK=clock, DI=data, Q=out, LSR="0")
+        cells[f"array.a_{row}_{column}_{lane}"] = a_cell("TRELLIS_FF", CLK=clock, DI=data, Q=out, LSR="0")
     for row, column in product(range(rows), range(columns)):
         carry: int | str = "x"
-        for cell in range(lanes // 2):
-            a = [registers[row, column // hop, lane] for lane in (2 * cell, 2 * cell + 1)]
+        for pair in range(lanes // 2):
+            a = [registers[row, column // hop, lane] for lane in (2 * pair, 2 * pair + 1)]
             after, sums = next(bits), [next(bits), next(bits)]
-            name = f"array.pe_{row}_{column}.popcount.U${cell}"
-            add(name, "CCU2C", A0=a[0], A1=a[1], S0=sums[0], S1=sums[1], CIN=carry, COUT=after)
+            name = f"array.pe_{row}_{column}.popcount.U${pair}"
+            cells[name] = a_cell("CCU2C", A0=a[0], A1=a[1], S0=sums[0], S1=sums[1], CIN=carry, COUT=after)
             for k, bit in enumerate(sums):
-                add(f"array.pe_{row}_{column}.sum{cell}_{k}", "TRELLIS_FF", CLK=clock, DI=bit, Q=next(bits), LSR="0")
+                cells[f"array.pe_{row}_{column}.sum{pair}_{k}"] = a_cell(
+                    "TRELLIS_FF", CLK=clock, DI=bit, Q=next(bits), LSR="0"
+                )
             carry = after
-    add("engine.row_buffer_0.ram.cell_0", "DP16KD", DOB0=word)
+    cells["engine.row_buffer_0.ram.cell_0"] = a_cell("DP16KD", DOB0=word)
     return cells
 
 
@@ -212,10 +200,10 @@ def test_registers_of_any_array(rows: int, columns: int, lanes: int) -> None:
     cells: dict[str, dict] = {}
     for r, c, lane in ((r, c, lane) for r in range(rows) for c in range(columns) for lane in range(lanes)):
         bit = next(bits)
-        cells[f"array.a_{bit}"] = {"type": "TRELLIS_FF", "connections": {"DI": ["0"], "Q": [bit]}}
-        cells[f"array.pe_{r}_{c}.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit], "CIN": ["x"]}}
+        cells[f"array.a_{bit}"] = a_cell("TRELLIS_FF", DI="0", Q=bit)
+        cells[f"array.pe_{r}_{c}.popcount.U${lane}"] = a_cell("CCU2C", A0=bit, CIN="x")
     place_registers(cells, FABRIC)
-    places = [cell["attributes"]["BEL"] for cell in cells.values() if "attributes" in cell]
+    places = [cell["attributes"]["BEL"] for cell in cells.values() if cell["attributes"]]
     assert len(places) == len(set(places)) >= rows * columns * 8
     tiles = [tuple(map(int, match.groups())) for place in places if (match := re.match(r"X(\d+)/Y(\d+)/", place))]
     assert {column for column, _ in tiles} <= set(FABRIC.columns)
@@ -229,8 +217,8 @@ def test_rows_that_share_registers() -> None:
     cells: dict[str, dict] = {}
     for r, lane in ((r, lane) for r in range(6) for lane in range(8)):
         bit = 8 * (r // 4) + lane
-        cells[f"array.w_{bit}"] = {"type": "TRELLIS_FF", "connections": {"DI": [100 + bit], "Q": [bit]}}
-        cells[f"array.pe_{r}_0.popcount.U${lane}"] = {"type": "CCU2C", "connections": {"A0": [bit]}}
+        cells[f"array.w_{bit}"] = a_cell("TRELLIS_FF", DI=100 + bit, Q=bit)
+        cells[f"array.pe_{r}_0.popcount.U${lane}"] = a_cell("CCU2C", A0=bit)
     place_registers(cells, FABRIC)
     # Row 4, which has the registers of row 5, too, is the second one from above.
     (row,) = {re.search(r"Y(\d+)", cells[f"array.w_{bit}"]["attributes"]["BEL"])[1] for bit in range(8, 16)}  # type: ignore[index]

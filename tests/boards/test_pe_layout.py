@@ -5,7 +5,7 @@ from itertools import combinations, count
 from typing import Any
 
 import pytest
-from ecp5_tiles import check_tiles, places_of
+from ecp5_tiles import a_cell, check_tiles, places_of
 
 from dipole.boards.pe_layout import Block, Local, lay_out
 from dipole.boards.wiring import Wiring
@@ -21,31 +21,8 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def flip_flop(data: int | str, out: int, enable: int | None = None, reset: int | None = None) -> dict[str, Any]:
-    ports: dict[str, list[int | str]] = {
-        "CLK": [CLOCK],
-        "DI": [data],
-        "Q": [out],
-        "LSR": ["0" if reset is None else reset],
-    }
-    if enable is not None:
-        ports["CE"] = [enable]
-    return {
-        "type": "TRELLIS_FF",
-        "parameters": {"CEMUX": "1" if enable is None else "CE", "CLKMUX": "CLK", "LSRMUX": "LSR"},
-        "attributes": {},
-        "port_directions": {port: "output" if port == "Q" else "input" for port in ports},
-        "connections": ports,
-    }
-
-
-def lut(kind: str, **ports: int) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "parameters": {},
-        "attributes": {},
-        "port_directions": {port: "output" if port in ("F", "FCO", "Z") else "input" for port in ports},
-        "connections": {port: [bit] for port, bit in ports.items()},
-    }
+    enables = {} if enable is None else {"CE": enable}
+    return a_cell("TRELLIS_FF", CLK=CLOCK, DI=data, Q=out, LSR="0" if reset is None else reset, **enables)
 
 
 def random_block(generator: random.Random, prefix: str = "") -> tuple[dict[str, Any], dict[Local, str]]:
@@ -63,7 +40,7 @@ def random_block(generator: random.Random, prefix: str = "") -> tuple[dict[str, 
             if sums:
                 ports["B"] = generator.choice(sums)
             cells[f"register{chain}_{half}"] = flip_flop("0", operand)
-            cells[f"half{chain}_{half}"] = lut("TRELLIS_COMB", **ports)
+            cells[f"half{chain}_{half}"] = a_cell("TRELLIS_COMB", **ports)
             cells[f"sum{chain}_{half}"] = flip_flop(total, next(bits), enable)
             sums.append(cells[f"sum{chain}_{half}"]["connections"]["Q"][0])
             carry = after
@@ -71,7 +48,7 @@ def random_block(generator: random.Random, prefix: str = "") -> tuple[dict[str, 
         enable, reset = generator.choice(controls)
         source = generator.choice(sums)
         if generator.random() < 0.5:
-            cells[f"lut{k}"] = lut("LUT4", A=source, Z=(source := next(bits)))
+            cells[f"lut{k}"] = a_cell("LUT4", A=source, Z=(source := next(bits)))
         cells[f"other{k}"] = flip_flop(source, next(bits), enable, reset)
     return {prefix + name: cell for name, cell in cells.items()}, {(0, 0, name): prefix + name for name in cells}
 
@@ -149,7 +126,7 @@ def test_chains_that_belong_together_stand_together() -> None:
         for half in range(24):
             first = own + 3 * half
             ports = {"A": read + 3 * half + 2, "F": first, "FCO": first + 1} | ({"FCI": first - 2} if half else {})
-            cells[f"half{chain:02}_{half:02}"] = lut("TRELLIS_COMB", **ports)
+            cells[f"half{chain:02}_{half:02}"] = a_cell("TRELLIS_COMB", **ports)
             cells[f"sum{chain:02}_{half:02}"] = flip_flop(first, first + 2)
     assert placed(cells, {(0, 0, name): name for name in cells}, 6, 12)
     places = places_of(cells)
