@@ -9,8 +9,12 @@ from .delay import delay_line
 from .edge import activation_edge, weight_edge
 from .pe import PE, Control, pe_latency
 from .recode import chunk_width
+from .relay import Relay
 
 __all__ = ["Array"]
+
+_SHARE = 8
+"""Lanes of the activation-sum column that share a register for their weight on long ways."""
 
 
 class Array(wiring.Component):
@@ -95,12 +99,23 @@ class Array(wiring.Component):
         word = weight_edge(m, self.sum_weight.replicate(config.lanes), config, family, "sums")
         sum_weights = delay_line(m, word, config.skew, "sum_weight", reset_less=True)
 
+        def at_sums(r: int):
+            """The weight of the activation sums as it comes to row r: one bit, but it drives all lanes."""
+            skew = r // hop + columns // hop
+            if not far or skew == 0:
+                return sum_weights[skew]
+            relays = [Relay(_SHARE) for _ in range(0, config.lanes, _SHARE)]
+            for k, relay in enumerate(relays):
+                m.submodules[f"sum_weight_{r}_{k}"] = relay
+                m.d.comb += relay.i.eq(sum_weights[skew - 1].word_select(k, _SHARE))
+            return Cat(relay.o for relay in relays)
+
         pes = {}
         for r in range(rows):
             for p in range(columns + config.sum_column):
                 skew = r // hop + p // hop
                 m.submodules[f"pe_{r}_{p}"] = pes[r, p] = pe = PE(config, family)
-                weight = w[p][r // hop] if p < columns else sum_weights[skew]
+                weight = w[p][r // hop] if p < columns else at_sums(r)
                 m.d.comb += [pe.a.eq(a[r][p // hop]), pe.w.eq(weight)]
                 if not far:
                     steps = (pe.c_ahead, pe.c_run, pe.c_result, pe.c_drain)

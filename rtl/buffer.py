@@ -11,14 +11,15 @@ __all__ = ["Buffer"]
 
 
 class Buffer(wiring.Component):
-    """`BlockRam` whose writes take place `stages` cycles later, and whose words come `stages` cycles later.
+    """`BlockRam` whose words come `stages` cycles later, and whose writes take place one less later, if any: the first
+    register on their way is one that several buffers share.
 
     Parameters
     ----------
     width, depth, granule
         See `BlockRam`.
     stages : int
-        Registers on each of the two ways.
+        Registers on each of the two ways, the shared one included.
     registered : bool
         See `BlockRam`.
     read_domain : str
@@ -54,7 +55,7 @@ class Buffer(wiring.Component):
         m.submodules.ram = ram = self.ram
 
         def late(value, name: str):
-            return delay_line(m, value, self.stages, name, reset_less=True)[-1]
+            return delay_line(m, value, max(0, self.stages - 1), name, reset_less=True)[-1]
 
         behind = delay_line(m, ram.read_data, self.stages, "read_data", reset_less=True, domain=ram.read_domain)
         m.d.comb += [

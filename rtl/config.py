@@ -53,7 +53,7 @@ class Config:
     stages: int = 0
     """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array, store engine to
     array and back), 0..3. Where there are any, PEs have registers of their own for control, ladders are longer, and
-    with `pump` = 2 there are registers around the block RAMs of row and column buffers."""
+    with `pump` = 2 and `levels` = 1 there are registers around the block RAMs of row and column buffers."""
     memory_lag: int = 0
     """Registers on the way to main memory and back, 0..4: the first on the way there, the second on the way back, and
     so on. A word comes 1 + memory_lag cycles after its access."""
@@ -251,14 +251,15 @@ class Config:
 
     @property
     def registered_buffers(self) -> bool:
-        """Whether the block RAMs of row and column buffers have registers in front of the read port and at the output.
-        On ECP5 they are half as wide then: worth it for a faster clock only, as it takes twice as many."""
-        return self.pump > 1 and self.stages > 0
+        """Whether the block RAMs of row and column buffers have two registers in front of the read port and one at the
+        output, and their addresses one where they begin to go from buffer to buffer.
+        On ECP5 they are half as wide then: worth it for a fast PE only, as it takes twice as many."""
+        return self.pump > 1 and self.stages > 0 and self.levels == 1
 
     @property
     def read_lag(self) -> int:
-        """Registers on the way through a row or column buffer, in cycles of the array."""
-        return self.stages + 2 * self.registered_buffers
+        """Registers on the way to a row or column buffer and through it, in cycles of the array."""
+        return self.stages + 4 * self.registered_buffers
 
     @property
     def array_latency(self) -> int:
@@ -276,12 +277,12 @@ class Config:
     def free_lag(self) -> int:
         """Last word of a tile issued to all buffers having read it, give or take the cycle in which none is written
         anyway: `stages` and, to a faster array, one cycle; then the skew and what is in front of the memories."""
-        return self.stages + (self.pump > 1) - (-(self.skew + self.registered_buffers) // self.pump)
+        return self.stages + (self.pump > 1) - (-(self.skew + 3 * self.registered_buffers) // self.pump)
 
     @property
     def write_lag(self) -> int:
-        """Registers from the loader to the buffers: one for some of them together and `stages` in each."""
-        return self.stages + (self.stages > 0)
+        """Registers from the loader to the buffers: one for some of them together, the others of `stages` in each."""
+        return self.stages
 
     @property
     def shift_lag(self) -> int:
@@ -292,6 +293,12 @@ class Config:
     def drain_lag(self) -> int:
         """Cycle in which the store engine moves the drain chain to the one in which it has the result in front."""
         return self.shift_lag + self.stages
+
+    @property
+    def parameters_lag(self) -> int:
+        """Cycle in which the store engine asks for parameters of ladders to the one in which they come: a register,
+        a block RAM and `stages` registers behind it."""
+        return 1 + self.stages + (self.stages > 0)
 
     @property
     def release_lead(self) -> int:
@@ -305,7 +312,7 @@ class Config:
     def ladder_latency(self) -> int:
         """Result that comes from the drain chain to its code at the output of the ladder."""
         deep = self.stages > 0  # more for product and clamp, and for the correction bit, which comes later, too
-        return 7 + 2 * deep + (2 + self.stages + deep if self.corrections else 0)
+        return 7 + 4 * deep + (2 + self.stages + deep if self.corrections else 0)
 
     # --- identity and files ----------------------------------------------------------------------
 

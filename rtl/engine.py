@@ -33,6 +33,8 @@ WATCHDOG_CYCLES = 1 << 20
 _TOKENS = 64
 _GROUP = 4
 """Buffers that share a register on the way from the loader."""
+_WAY = 4
+"""Registers on the way of the phase of the clock to who asks for it, an even number."""
 
 
 def _split(value: Value, *widths: int) -> list[Value]:
@@ -150,6 +152,13 @@ class Engine(wiring.Component):
             m.d.comb += relay.i.eq(value)
             return relay.o
 
+        def last_at(name: str):
+            """`Phase.last` at some place: it is the same again after every two cycles."""
+            last = phase.last
+            for k in range(_WAY):
+                last = relayed(last, f"last_{name}_{k}", domain="fast")
+            return last
+
         for r in range(config.rows):
             if r % _GROUP == 0:
                 data = relayed(row_data, f"rows_{r}")
@@ -197,8 +206,9 @@ class Engine(wiring.Component):
                 copies=line_words,
             )  # fmt: skip
             m.d.comb += [
-                memory.read.eq(store.ladder_read),
-                memory.read_address.eq(store.ladder_address),
+                Cat(memory.read, memory.read_address).eq(
+                    relayed(Cat(store.ladder_read, store.ladder_address), f"parameters_{p}")
+                ),
                 memory.write.eq(Mux(lane == p, ladder_enable[:line_words], 0)),
                 memory.write_address.eq(place),
                 memory.write_data.eq(ladder_word),
@@ -224,9 +234,13 @@ class Engine(wiring.Component):
         shifts = [shift[0]] * config.ladders + [shift[1]]
         if config.pump > 1:
             # Once per cycle of the engine, which has the whole of it to say so.
-            m.d.comb += feed.last.eq(phase.last)
-            shifts = [relayed(bit & phase.last, f"shift_{k}", domain="fast") for k, bit in enumerate(shifts)]
+            m.d.comb += feed.last.eq(last_at("feed"))
+            for k, bit in enumerate(shifts):
+                shifts[k] = relayed(bit & last_at(f"shift_{k}"), f"shift_{k}", domain="fast")
         drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
+        sums = array.o[-config.acc_width :] & store.with_sum.replicate(config.acc_width)
+        sums = delay_line(m, sums, max(0, stages - 1), "sums", reset_less=True)[-1]
+        m.d.comb += [at_ladder.eq(relayed(sums, f"sums_{p}")) for p, at_ladder in enumerate(store.sums)]
         draining, tile_ready = Signal(), Signal()
         ready, some_tile = array.ready, tile_ready
         if stages:
@@ -240,7 +254,7 @@ class Engine(wiring.Component):
         if config.pump > 1:
             # It comes in two cycles of the array, one of which is the last of a cycle of the engine.
             heeded, ready = ready, Signal(name="ready")
-            with m.If(phase.last):
+            with m.If(last_at("ready")):
                 m.d.fast += ready.eq(heeded)
             some_tile |= ready
         m.d.comb += [
@@ -249,7 +263,7 @@ class Engine(wiring.Component):
             array.sum_weight.eq(feed.array_sum_weight),
             execute.drain_free.eq(~draining),
             store.tile_ready.eq(some_tile),
-            store.drained.eq(drained),
+            store.drained.eq(drained[: len(store.drained)]),
             self.drain_valid.eq(store.row_start),
             self.drain_data.eq(drained),
         ]

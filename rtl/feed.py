@@ -1,12 +1,13 @@
 """The way from the execute engine to buffers and array: registers, skew, and the two words of a step."""
 
-from amaranth.hdl import Cat, Module, ShapeLike, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .control import Control, access_layout
 from .delay import delay_line
+from .relay import Relay
 
 __all__ = ["Feed"]
 
@@ -18,8 +19,8 @@ class Feed(wiring.Component):
     read ports then. Else it is registered in domain `fast` at the end of that cycle of `sync`, and comes in two cycles
     of `fast`: first the first word, then the second one, or nothing.
 
-    Ports k of `a` and `w` come k cycles of the array behind ports 0. Control and weight of the activation sums come 1 +
-    `read_lag` cycles of the array behind ports 0: with the words that are read.
+    With `Config.registered_buffers` a register more is in front of the read ports. Ports k of `a` and `w` come k cycles
+    of the array behind ports 0. Control and weight of the activation sums come with the words that are read.
 
     Parameters
     ----------
@@ -58,11 +59,13 @@ class Feed(wiring.Component):
         m = Module()
         config = self.config
         stages, domain = config.stages, config.array_domain
+        # On long ways control has no reset, as in the array: the engine does not heed what was stopped.
+        far = stages > 0
 
         def late(value, name: str, *, reset_less: bool = True):
             return delay_line(m, value, stages, name, reset_less=reset_less)[-1]
 
-        access, control = late(self.first, "first"), late(self.control, "step", reset_less=False)
+        access, control = late(self.first, "first"), late(self.control, "step", reset_less=far)
         if config.pump > 1:
             behind = late(self.second, "second")
 
@@ -81,17 +84,24 @@ class Feed(wiring.Component):
             for field in ("last", "drain"):
                 m.d.comb += [now[field].eq(control[field] & ~two), then[field].eq(control[field] & two)]
             m.d.comb += then.fresh.eq(control.fresh & two)
-            access, control = words(access, behind, "access"), words(now, then, "control", reset_less=False)
+            access, control = words(access, behind, "access"), words(now, then, "control", reset_less=far)
 
         def skewed(ports, address, name: str) -> None:
-            steps = delay_line(m, Cat(access.read, address), len(ports) - 1, name, reset_less=True, domain=domain)
+            first = Cat(access.read, address)
+            if config.registered_buffers:
+                m.submodules[f"relay_{name}"] = relay = DomainRenamer(domain)(Relay(len(first)))
+                m.d.comb += relay.i.eq(first)
+                first = relay.o
+            steps = delay_line(m, first, len(ports) - 1, name, reset_less=True, domain=domain)
             for port, step in zip(ports, steps, strict=True):
                 m.d.comb += Cat(port.read, port.address).eq(step)
 
         skewed(self.a, access.a, "a_skewed")
         skewed(self.w, access.w, "w_skewed")
         m.d.comb += [
-            self.array_control.eq(delay_line(m, control, 1 + config.read_lag, "control", domain=domain)[-1]),
+            self.array_control.eq(
+                delay_line(m, control, 1 + config.read_lag, "control", reset_less=far, domain=domain)[-1]
+            ),
             self.array_sum_weight.eq(
                 delay_line(m, access.sum, 1 + config.read_lag, "sum_weight", reset_less=True, domain=domain)[-1]
             ),

@@ -97,8 +97,8 @@ class Ladder(wiring.Component):
         turned = add_turned(m, platform, self.total, parameters.offset, parameters.negate, name="turned")
         distance = Signal(signed(acc_width))
         m.d.comb += distance.eq(after(1, "distance", turned))
-        # 3, 4 (deep: 5): multiply, add.
-        width, product = acc_width - 1 + mul_width, PRODUCT + deep
+        # 3, 4 (deep: 7): multiply, add.
+        width, product = acc_width - 1 + mul_width, PRODUCT + 3 * deep
         scaled = multiply_add(
             m, platform, distance[: acc_width - 1], parameters.multiplier, parameters.fraction, name="scaled", deep=deep
         )

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Module, Mux, ShapeLike, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -123,10 +123,8 @@ class PE(wiring.Component):
         config = self.config
         m.submodules.popcount = popcount = self._popcount
         m.submodules.accumulator = accumulator = self._accumulator
-        shift = self.shift
         if config.stages:
             c_run, c_result, c_drain = delay_line(m, self.c_ahead, 3, "control", reset_less=True)[1:]
-            shift = delay_line(m, shift, 1, "shift", reset_less=True)[-1]
             m.d.comb += self.c_next.eq(c_run)
         else:
             c_run, c_result, c_drain = (getattr(self, step) for step in _STEPS)
@@ -140,14 +138,14 @@ class PE(wiring.Component):
             accumulator.c_result.eq(c_result),
         ]
         drain = Signal(config.acc_width, reset_less=True)
-        take = c_drain.drain
+        ahead, take = c_result.drain, c_drain.drain
         for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
             if part:
-                m.d.sync += (later := Signal(name=f"take{part}", reset_less=True)).eq(take)
-                take = later
-            with m.If(take):
-                m.d.sync += drain[low:high].eq(accumulator.result[low:high])
-            with m.Elif(shift):
-                m.d.sync += drain[low:high].eq(self.behind[low:high])
+                ahead, take = take, delay_line(m, take, 1, f"take{part}", reset_less=True)[-1]
+            moves = (ahead if config.stages else take) | self.shift
+            if config.stages:
+                moves = delay_line(m, moves, 1, f"moves{part}", reset_less=True)[-1]
+            with m.If(moves):
+                m.d.sync += drain[low:high].eq(Mux(take, accumulator.result[low:high], self.behind[low:high]))
         m.d.comb += self.o.eq(drain)
         return m

@@ -39,14 +39,17 @@ class Store(wiring.Component):
         A tile stands in the drain registers; its draining starts.
     release : Out(1)
         The next tile's last word may be on its way: what it replaces in the drain registers will have left them.
-    drained : In((columns + 1) * acc_width)
-        Drain registers of row 0.
+    drained : In(ladders * acc_width)
+        Drain registers in front: the first ones of row 0.
+    with_sum : Out(1), sums : In(acc_width), one per ladder
+        Results count with the drain register of the sum column of row 0, which comes to each ladder on a way of its
+        own; else zeros come. `with_sum` is constant while results are under way.
     shift, shift_sum : Out(1)
         Move the drain chain on by `ladders` results, that of the sum column by a row.
     row_start : Out(1)
         The first group of a row comes: `drained` is a word of the drain trace.
     ladder_read : Out(1), ladder_address : Out, ladder_data : In
-        Parameters of `ladders` neighbouring channels, 1 + `stages` cycles after `ladder_read`.
+        Parameters of `ladders` neighbouring channels, `Config.parameters_lag` cycles after `ladder_read`.
     late_read : Out(ladders), late_address : Out, late_word : In(32), one per ladder
         Correction bits, as late; see `Ladder`.
     done : Out(1)
@@ -65,7 +68,9 @@ class Store(wiring.Component):
                 "tile_ready": In(1),
                 "take_tile": Out(1),
                 "release": Out(1),
-                "drained": In((config.columns + 1) * config.acc_width),
+                "drained": In(config.ladders * config.acc_width),
+                "with_sum": Out(1),
+                "sums": In(config.acc_width).array(config.ladders),
                 "shift": Out(1),
                 "shift_sum": Out(1),
                 "row_start": Out(1),
@@ -222,10 +227,9 @@ class Store(wiring.Component):
             m.d.sync += waiting_tile.eq(store.tile)
 
         # --- ladders, then pool ------------------------------------------------------------------
-        drained = [self.drained[k * config.acc_width : (k + 1) * config.acc_width] for k in range(columns + 1)]
-        sum_ = drained[columns] & reg[StoreReg.SUM].replicate(config.acc_width) if config.sum_column else 0
         latency, lag = config.ladder_latency, config.drain_lag
         m.d.comb += [
+            self.with_sum.eq(reg[StoreReg.SUM] if config.sum_column else 0),
             group.flags.tile.eq(first_row & (position == 0)),
             group.flags.last.eq(last_of_row),
             group.flags.mode.eq(tile.mode),
@@ -238,7 +242,7 @@ class Store(wiring.Component):
         takes = delay_line(m, taking, lag, "takes")
         row_starts = delay_line(m, next_row_start, lag, "row_starts")
         m.d.sync += self.row_start.eq(row_starts[lag])
-        ahead = lag - config.stages  # parameters come `stages` later than from a block RAM
+        ahead = lag + 1 - config.parameters_lag  # they stand at the ladder a cycle after the result
         m.d.comb += [
             self.ladder_read.eq(takes[ahead]),
             self.ladder_address.eq(taken[ahead].channel),
@@ -249,8 +253,8 @@ class Store(wiring.Component):
         for p in range(ladders):
             m.submodules[f"ladder{p}"] = ladder = Ladder(config)
             m.d.comb += [
-                ladder.result.eq(drained[p]),
-                ladder.sum.eq(sum_),
+                ladder.result.eq(self.drained.word_select(p, config.acc_width)),
+                ladder.sum.eq(self.sums[p]),
                 ladder.zero.eq(taken[lag].masked),
                 ladder.parameters.eq(self.ladder_data[p * 32 * config.line_words : (p + 1) * 32 * config.line_words]),
                 ladder.bits.eq(bits),

@@ -10,6 +10,7 @@ from .config import Config
 from .core import Core
 from .link import GAP_CYCLES
 from .primitives.main_memory import MainMemory
+from .queue import Queue
 from .uart import Uart
 
 __all__ = ["Top"]
@@ -74,6 +75,11 @@ class Top(wiring.Component):
         else:
             m.submodules.uart = uart = self.uart
             wiring.connect(m, uart.o, core.i)
-            wiring.connect(m, core.o, uart.i)
+            to_uart = core.o
+            if self.config.stages:  # they may stand far apart
+                m.submodules.sending = sending = Queue(8, 2)
+                wiring.connect(m, core.o, sending.i)
+                to_uart = sending.o
+            wiring.connect(m, to_uart, uart.i)
             m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx), core.line_error.eq(uart.line_error)]
         return m

@@ -14,7 +14,7 @@ from ..delay import delay_line
 __all__ = ["PRODUCT", "counter", "multiply_add", "shift_right"]
 
 PRODUCT = 2
-"""Cycles of `multiply_add`; one more if it is deep."""
+"""Cycles of `multiply_add`; three more if it is deep."""
 _WIDTH = 16
 
 
@@ -49,7 +49,8 @@ _PRODUCT_PLUS_CD = {"TOPADDSUB_LOWERINPUT": 2, "TOPADDSUB_UPPERINPUT": 1, "BOTAD
 def multiply_add(m: Module, platform: object, a: Value, b: Value, c: Value, *, name: str, deep: bool = False) -> Signal:
     """a * b + c, `PRODUCT` cycles after `a`; `b` and `c` come a cycle before `a`. One result per cycle.
 
-    `deep` takes a cycle more: products of 18 bits, as the multipliers of an ECP5 make them, two sums, and their sum.
+    `deep` takes three cycles more: factors on their way to products of 18 bits, as the multipliers of an ECP5 make
+    them, these on their way to two sums, and their sum.
 
     On a UP5K three SB_MAC16 for factors up to 32 x 16 bits: the lower half of a with b and c, the upper half, whose
     product the next cycle adds, and a register for the bits that are complete by then.
@@ -66,14 +67,15 @@ def multiply_add(m: Module, platform: object, a: Value, b: Value, c: Value, *, n
         m.d.comb += o.eq(Cat(done[:_WIDTH], high))
         return o
     if deep:
-        factor = delay_line(m, b, 1, f"{name}_b", reset_less=True)[-1]
-        summand = delay_line(m, c, 2, f"{name}_c", reset_less=True)[-1]
+        near = delay_line(m, a, 1, f"{name}_a", reset_less=True)[-1]
+        factor = delay_line(m, b, 2, f"{name}_b", reset_less=True)[-1]
+        summand = delay_line(m, c, 4, f"{name}_c", reset_less=True)[-1]
         sums: list[Value] = []
         for i in range(0, len(a), 18):
             total = Value.cast(0) if i else summand
             for j in range(0, len(b), 18):
-                product = a[i : i + 18] * factor[j : j + 18]
-                total = total + (delay_line(m, product, 1, f"{name}_product{i}_{j}", reset_less=True)[-1] << j)
+                product = near[i : i + 18] * factor[j : j + 18]
+                total = total + (delay_line(m, product, 2, f"{name}_product{i}_{j}", reset_less=True)[-1] << j)
             sums.append(delay_line(m, total, 1, f"{name}_sum{i}", reset_less=True)[-1] << i)
         m.d.sync += o.eq(sum(sums[1:], sums[0]))
         return o

@@ -7,12 +7,13 @@ infers the register, and words of 36 bits take the outputs of both ports, so onl
 
 from typing import Any
 
-from amaranth.hdl import Assert, Cat, ClockSignal, Instance, Module, Signal, Value
+from amaranth.hdl import Assert, Cat, ClockSignal, DomainRenamer, Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..delay import delay_line
+from ..relay import Relay
 from .family import family_of
 
 __all__ = ["BlockRam"]
@@ -22,11 +23,13 @@ _SHAPES = ((1024, 18, 4), (2048, 9, 3))
 _ADDRESS = 14
 _PART = 32
 """Bits that share a register for their read address, two cells, where it divides a granule; else a granule."""
+_GROUP = 4
+"""Such parts that share the register in front of it."""
 
 
 class BlockRam(wiring.Component):
     """Simple dual-port synchronous RAM; `read_data` follows one cycle after `read` and stays until the next one, both
-    two cycles later if it is `registered`.
+    three cycles later if it is `registered`.
 
     Reading and writing one word in the same cycle is forbidden (asserted in simulation): that is what lets the tools
     leave out the collision logic of block RAMs. Contents are undefined until written.
@@ -40,8 +43,8 @@ class BlockRam(wiring.Component):
     read_domain : str
         Clock domain of the read port; that of the write port is `sync`.
     registered : bool
-        With registers in front of the read port and at the output. On ECP5 the former are there several times, as the
-        cells of a wide memory may stand far apart, and the latter are those of the cells.
+        With two registers in front of the read port and one at the output. On ECP5 the former are there several times,
+        as the cells of a wide memory may stand far apart, and the latter are those of the cells.
 
     Members
     -------
@@ -80,16 +83,20 @@ class BlockRam(wiring.Component):
         if family_of(platform) == "ecp5" and self.registered:
             granule = self.granule or self.width
             width = granule if granule % _PART else _PART
+            access = Cat(self.read, self.read_address)
             for k in range(self.width // width):
+                if k % _GROUP == 0:
+                    m.submodules[f"access_{k}"] = relay = DomainRenamer(self.read_domain)(Relay(len(access)))
+                    m.d.comb += relay.i.eq(access)
                 m.submodules[f"part_{k}"] = part = _Cells(width, self.depth, self.read_domain)
                 m.d.comb += [
-                    Cat(part.read, part.read_address).eq(Cat(self.read, self.read_address)),
+                    Cat(part.read, part.read_address).eq(relay.o),
                     self.read_data.word_select(k, width).eq(part.read_data),
                     Cat(part.write, part.write_address).eq(Cat(self.write[k * width // granule], self.write_address)),
                     part.write_data.eq(self.write_data.word_select(k, width)),
                 ]
             return m
-        read, address = _access(m, self)
+        read, address = _access(m, self, 2 * self.registered)
         self._memory(m, platform, read, address)
         collision = Signal()
         m.d.comb += collision.eq(read & self.write.any() & (address == self.write_address))
@@ -122,14 +129,14 @@ class BlockRam(wiring.Component):
 
 
 class _Cells(BlockRam):
-    """A registered one of one write enable, of the cells of an ECP5 with their output registers."""
+    """One of one write enable, of an ECP5's cells with their output registers; one is in front of the read port."""
 
     def __init__(self, width: int, depth: int, read_domain: str):
         super().__init__(width=width, depth=depth, read_domain=read_domain, registered=True)
 
     def elaborate(self, platform):
         m = Module()
-        read, address = _access(m, self)
+        read, address = _access(m, self, 1)
         bits, low = next((bits, low) for words, bits, low in _SHAPES if self.depth <= words)
         for at in range(0, self.width, bits):
             part = slice(at, min(at + bits, self.width))
@@ -150,12 +157,10 @@ class _Cells(BlockRam):
         return m
 
 
-def _access(m: Module, ram: BlockRam) -> tuple[Value, Value]:
-    """`read` and `read_address`, behind their register if there is one."""
-    if not ram.registered:
-        return ram.read, ram.read_address
+def _access(m: Module, ram: BlockRam, registers: int) -> tuple[Value, Value]:
+    """`read` and `read_address`, behind that many registers."""
     both = Cat(ram.read, ram.read_address)
-    late = delay_line(m, both, 1, "read_access", reset_less=True, domain=ram.read_domain)[-1]
+    late = delay_line(m, both, registers, "read_access", reset_less=True, domain=ram.read_domain)[-1]
     return late[0], late[1:]
 
 

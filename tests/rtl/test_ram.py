@@ -70,13 +70,13 @@ def test_registered(
 
     async def bench(ctx: Any) -> None:
         nonlocal checked
-        asked: list[int | None] = [None, None]  # the latest first; the RAM itself reads a cycle later
+        asked: list[int | None] = [None] * 3  # the latest first; the RAM itself reads two cycles later
         read: int | None = None
         shown: int | None = None
         for cycle in range(1000):
             filling = cycle < len(near)
-            asked = [None if filling or pick.random() < 0.3 else pick.choice(near), asked[0]]
-            others = [place for place in near if place != asked[1]]
+            asked = [None if filling or pick.random() < 0.3 else pick.choice(near), *asked[:2]]
+            others = [place for place in near if place != asked[2]]
             address = near[cycle] if filling else pick.choice(others)
             mask = ~(~0 << len(dut.write)) if filling else pick.getrandbits(len(dut.write))
             data = pick.getrandbits(width)
@@ -90,7 +90,7 @@ def test_registered(
                 assert ctx.get(dut.read_data) == shown, f"seed {seed}"
             await ctx.tick()
             shown = read
-            if (reading := asked[1]) is not None:
+            if (reading := asked[2]) is not None:
                 read = words[reading]
             size = granule or width
             bits = sum((~(~0 << size)) << k * size for k in range(len(dut.write)) if mask >> k & 1)
