@@ -21,6 +21,8 @@ class Fabric:
     """Rows of tiles with logic."""
     memories: Sequence[tuple[int, int, str]]
     """Column, row and name within its tile of each block RAM."""
+    multipliers: Sequence[tuple[int, int, str]]
+    """The same of each multiplier of 18 bits."""
 
 
 def bind(cell: Cell, column: int, row: int, half: int) -> None:

@@ -27,13 +27,16 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     """Yosys' JSON with places for the array and for the block RAMs of its buffers.
 
     In dense arrays all cells of PEs have places, if that leaves enough room to the machine around them; in others the
-    registers that bring them operands. Block RAMs stand near the registers that their words come to.
+    registers that bring them operands. Block RAMs stand near the registers that their words come to. Multipliers stand
+    where results leave the array, if PEs have places; the placer would spread them over the device.
     """
     if fabric is None or ".pe_0_0." not in netlist:
         return netlist
     design = json.loads(netlist)
     cells = top_cells(design)
-    if not place_pes(cells, fabric):
+    if place_pes(cells, fabric):
+        _place_multipliers(cells, fabric)
+    else:
         place_registers(cells, fabric)
     _place_buffers(cells, fabric)
     return json.dumps(design)
@@ -63,3 +66,12 @@ def _place_buffers(cells: Mapping[str, Cell], fabric: Fabric) -> None:
                 costs.append(np.abs(np.array(places)[:, None] - sites).sum(2).mean(0) ** 2)
     for buffer, site in zip(*linear_sum_assignment(np.array(costs).reshape(-1, len(sites))), strict=True):
         cells[buffers[buffer]]["attributes"]["BEL"] = "X{}/Y{}/{}".format(*fabric.memories[site])
+
+
+def _place_multipliers(cells: Mapping[str, Cell], fabric: Fabric) -> None:
+    """Places for multipliers, those of a ladder side by side: around the middle of the last rows of tiles."""
+    multipliers = sorted(name for name, cell in cells.items() if cell["type"] == "MULT18X18D")
+    middle, last = (fabric.columns[0] + fabric.columns[-1]) / 2, fabric.rows[-1]
+    nearest = sorted(fabric.multipliers, key=lambda site: abs(site[0] - middle) + abs(site[1] - last))
+    for name, site in zip(multipliers, sorted(nearest[: len(multipliers)]), strict=False):
+        cells[name]["attributes"]["BEL"] = "X{}/Y{}/{}".format(*site)

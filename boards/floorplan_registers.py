@@ -82,8 +82,9 @@ def _operand_registers(cells: Mapping[str, Cell], wiring: Wiring) -> dict[tuple[
             _PE.search(reader) for reader, _ in wiring.readers[cell["connections"]["Q"][0]] if ".popcount." in reader
         ]
         readers = [(int(match[1]), int(match[2]), int(match[3] or -1)) for match in matches if match]
-        # The weight of the activation sums, one bit for all lanes, goes through them all.
-        if 0 < len(readers) <= _PLANES * len({reader[:2] for reader in readers}):
+        pes = {reader[:2] for reader in readers}
+        # One weight of activation sums serves all lanes: of one PE, or it belongs to none.
+        if len(pes) == 1 or 0 < len(readers) <= _PLANES * len(pes):
             row, column, number = min(readers)
             found[row, column].append((number, name))
     return {pe: [name for _, name in sorted(members)] for pe, members in found.items()}

@@ -26,7 +26,9 @@ from .wiring import Cell, Wiring
 
 __all__ = ["Block", "Local", "Place", "lay_out"]
 
-_STEPS = 1000
+_WAYS = 2
+"""To share chains out among rows, tried."""
+_STEPS = 5000
 """Of annealing, per chain."""
 _WHOLE = 0.1
 """Of these, the part that exchange whole rows."""
@@ -34,6 +36,8 @@ _FEW = 4
 """Chains that a register holds together, at most."""
 _ROUNDS = 3
 """Of assigning registers."""
+_SHORT = 4
+"""Tiles; wires that are much longer cost by their square, as the longest one makes the clock."""
 _LUTS = ("LUT4", "CCU2C", "TRELLIS_COMB")
 _INPUTS = ("A", "B", "C", "D", "DI", "CE", "LSR")
 
@@ -195,18 +199,23 @@ def lay_out(block: Block, width: int, height: int) -> dict[Local, Place] | None:
 def _place_chains(block: Block, chains: Sequence[Sequence[str]], width: int, height: int) -> dict[str, Place] | None:
     """Places for the chains of a PE and the flip-flops behind them."""
     tiles = [-(-len(chain) // HALVES) for chain in chains]
-    shelves: list[list[int]] = []
-    for chain in sorted(range(len(tiles)), key=lambda chain: -tiles[chain]):
-        shelf = next((shelf for shelf in shelves if sum(tiles[k] for k in shelf) + tiles[chain] <= width), None)
-        if shelf is None:
-            shelves.append(shelf := [])
-        shelf.append(chain)
-    if len(shelves) > height or max(tiles) > width:
+    if max(tiles) > width:
         return None
-    x, y = np.zeros(len(tiles), int), np.zeros(len(tiles), int)
-    for k, shelf in enumerate(shelves):
-        y[shelf] = (2 * k + 1) * height // (2 * len(shelves))
-        x[shelf] = [0, *accumulate(tiles[chain] for chain in shelf)][:-1]
+
+    def shelve(most: int) -> list[list[int]]:
+        """Rows of at most so many chains; each takes the first row that has room for it, the longest first."""
+        shelves: list[list[int]] = []
+        for chain in sorted(range(len(tiles)), key=lambda chain: -tiles[chain]):
+            room = (s for s in shelves if len(s) < most and sum(tiles[k] for k in s) + tiles[chain] <= width)
+            if (shelf := next(room, None)) is None:
+                shelves.append(shelf := [])
+            shelf.append(chain)
+        return shelves
+
+    # Carry cells want as many wires as a tile has: few to a row, where there is room.
+    ways = [shelves for most in range(1, width + 1) if len(shelves := shelve(most)) <= height][:_WAYS]
+    if not ways:
+        return None
 
     at: dict[str, tuple[int, int]] = {}
     """Cell of a chain, or flip-flop behind one -> the chain and the number of the half."""
@@ -215,7 +224,16 @@ def _place_chains(block: Block, chains: Sequence[Sequence[str]], width: int, hei
             at[name] = chain, k
             if name in block.guests:
                 at[block.guests[name]] = chain, k
-    _anneal(x, y, np.array(tiles), _pulls(block, at))
+    pulls = _pulls(block, at)
+    found = []
+    for shelves in ways:
+        x, y = np.zeros(len(tiles), int), np.zeros(len(tiles), int)
+        for k, shelf in enumerate(shelves):
+            y[shelf] = (2 * k + 1) * height // (2 * len(shelves))
+            left = 0 if k % 2 == 0 else width - sum(tiles[chain] for chain in shelf)
+            x[shelf] = [left, *(left + end for end in accumulate(tiles[chain] for chain in shelf))][:-1]
+        found.append((_anneal(x, y, np.array(tiles), pulls), x, y))
+    _, x, y = min(found, key=lambda way: way[0])
     return {name: Place(int(x[chain]) + k // HALVES, int(y[chain]), k % HALVES) for name, (chain, k) in at.items()}
 
 
@@ -239,8 +257,17 @@ def _pulls(block: Block, at: Mapping[str, tuple[int, int]]) -> _Numbers:
     return np.array(pulls, int).reshape(-1, 4).T
 
 
-def _anneal(x: _Numbers, y: _Numbers, tiles: _Numbers, pulls: _Numbers) -> None:
-    """Exchange chains of the same length, and whole rows, such that wires are short; `x`, `y` is where each begins."""
+def _cost(across: _Numbers, down: _Numbers) -> _Numbers:
+    """Of wires of that many tiles."""
+    length = np.abs(across) + np.abs(down)
+    return length * (_SHORT + length)
+
+
+def _anneal(x: _Numbers, y: _Numbers, tiles: _Numbers, pulls: _Numbers) -> int:
+    """Exchange chains of the same length, and whole rows, such that wires are short; returns what these cost.
+
+    `x`, `y` is where each chain begins.
+    """
     random = np.random.default_rng(1)
     from_chain, from_tile, to_chain, to_tile = pulls
     of_chain = [np.flatnonzero((from_chain == chain) | (to_chain == chain)) for chain in range(len(x))]
@@ -248,7 +275,7 @@ def _anneal(x: _Numbers, y: _Numbers, tiles: _Numbers, pulls: _Numbers) -> None:
     def cost(some: _Numbers) -> int:
         one, other = from_chain[some], to_chain[some]
         across = x[one] + from_tile[some] - x[other] - to_tile[some]
-        return int(np.abs(across).sum() + np.abs(y[one] - y[other]).sum())
+        return int(_cost(across, y[one] - y[other]).sum())
 
     everything = np.arange(len(from_chain))
     now = cost(everything)
@@ -275,6 +302,7 @@ def _anneal(x: _Numbers, y: _Numbers, tiles: _Numbers, pulls: _Numbers) -> None:
         if now < least:
             least, best = now, (x.copy(), y.copy())
     x[:], y[:] = best
+    return least
 
 
 class _Room:
@@ -338,7 +366,7 @@ def _assign(block: Block, width: int, height: int, known: Mapping[str, Place], p
         costs = np.zeros((len(units), len(sites)))
         for cost, unit in zip(costs, units, strict=True):
             for place in (place for item in unit for name in item for place in neighbours[name]):
-                cost += np.abs(at[:, 0] - place.column) + np.abs(at[:, 1] - place.row)
+                cost += _cost(at[:, 0] - place.column, at[:, 1] - place.row)
         for unit, site in zip(*linear_sum_assignment(costs), strict=True):
             for item, place in zip(units[unit], sites[site], strict=False):
                 for name in item:

@@ -81,13 +81,16 @@ def test_places(folder: Path, planes: int, what: str) -> None:
     check_tiles(cells)
     places = {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
 
-    # A flip-flop that brings operands stands with the PE that reads it, and that in its part of the device.
+    # A flip-flop that brings operands or control stands with the PE that reads it, and that in its part of the device.
     readers: dict[int, Counter[tuple[int, int]]] = defaultdict(Counter)
+    popcounts: set[int] = set()
     for name, cell in cells.items():
-        if match := re.search(r"\.pe_(\d+)_(\d+)\.popcount", name):
+        if match := re.search(r"\.pe_(\d+)_(\d+)\.(popcount)?", name):
             for port, bits in cell["connections"].items():
                 if cell["port_directions"][port] == "input":
                     readers[bits[0]][int(match[1]), int(match[2])] += 1
+                    if match[3]:
+                        popcounts.add(bits[0])
     operands: Counter[tuple[int, int]] = Counter()
     drains: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
     parts: tuple[dict[int, set[int]], ...] = ({}, {})  # rows and columns of PEs -> those of tiles
@@ -99,11 +102,13 @@ def test_places(folder: Path, planes: int, what: str) -> None:
             if what == "registers":
                 continue
         elif cells[name]["type"] == "TRELLIS_FF":
-            found = readers[cells[name]["connections"]["Q"][0]]
-            pe = found.most_common(1)[0][0] if what == "PEs" else min(found)
-            operands[pe] += 1
+            bit = cells[name]["connections"]["Q"][0]
+            pe = readers[bit].most_common(1)[0][0] if what == "PEs" else min(readers[bit])
+            operands[pe] += bit in popcounts
+        elif cells[name]["type"] == "LUT4":  # in front of a register
+            continue
         else:
-            assert cells[name]["type"] == "DP16KD"
+            assert cells[name]["type"] in ("DP16KD", "MULT18X18D")
             continue
         for part, at, tile in zip(parts, pe, reversed(tile_of(place)), strict=True):
             part.setdefault(at, set()).add(tile)
@@ -155,6 +160,8 @@ def synthetic(rows: int, columns: int, lanes: int, hop: int) -> dict[str, Any]:
                 )
             carry = after
     cells["engine.row_buffer_0.ram.cell_0"] = a_cell("DP16KD", DOB0=word)
+    for ladder, half in product(range(2), range(2)):
+        cells[f"engine.store.ladder{ladder}.product{half}"] = a_cell("MULT18X18D", A0=word)
     return cells
 
 
@@ -170,8 +177,12 @@ def test_any_size(rows: int, columns: int, lanes: int, hop: int, monkeypatch: py
     places = {name: cell["attributes"]["BEL"] for name, cell in placed.items() if "BEL" in cell["attributes"]}
     assert set(places) == set(placed)
     for name, place in places.items():
-        if placed[name]["type"] != "DP16KD":
+        if placed[name]["type"] not in ("DP16KD", "MULT18X18D"):
             tile_of(place)
+    # Multipliers are those around the middle of the last row of them, those of a ladder side by side.
+    products = [real(places[f"engine.store.ladder{ladder}.product{half}"]) for ladder in range(2) for half in range(2)]
+    last = sorted((abs(x - 61.5), x, y) for x, y, _ in FABRIC.multipliers if y == 58)[:4]
+    assert products == sorted((x, y) for _, x, y in last)
     # The block RAM is the nearest to the registers that its word comes to.
     first = [real(place) for name, place in places.items() if re.match(r"array\.a_\d+_0_", name)]
 
@@ -245,15 +256,19 @@ module top(input clk, d, output q);
   generate for (k = 0; k < {len(FABRIC.memories)}; k = k + 1) begin: ram
     (* keep *) DP16KD cell_(.CLKA(clk), .CLKB(clk), .DIA0(d));
   end endgenerate
+  generate for (k = 0; k < {len(FABRIC.multipliers)}; k = k + 1) begin: product
+    (* keep *) MULT18X18D cell_(.A0(d));
+  end endgenerate
 endmodule
 """)
     script = "read_verilog -lib +/ecp5/cells_bb.v; read_verilog top.v; synth_ecp5 -top top -json top.json"
     run_tool("yosys", ["-p", script], directory=tmp_path, log=tmp_path / "yosys.out")
     design = json.loads((tmp_path / "top.json").read_text())
     cells = design["modules"]["top"]["cells"].values()
-    registers, memories = ([c for c in cells if c["type"] == kind] for kind in ("TRELLIS_FF", "DP16KD"))
-    places = [f"X{x}/Y{y}/SLICED.FF1" for x, y in tiles] + ["X{}/Y{}/{}".format(*memory) for memory in FABRIC.memories]
-    for cell, place in zip(registers + memories, places, strict=True):
+    places = [f"X{x}/Y{y}/SLICED.FF1" for x, y in tiles]
+    places += ["X{}/Y{}/{}".format(*site) for site in [*FABRIC.memories, *FABRIC.multipliers]]
+    of_type = [c for kind in ("TRELLIS_FF", "DP16KD", "MULT18X18D") for c in cells if c["type"] == kind]
+    for cell, place in zip(of_type, places, strict=True):
         cell["attributes"]["BEL"] = place
     (tmp_path / "top.json").write_text(json.dumps(design))
     arguments = [
