@@ -51,7 +51,7 @@ class Store(wiring.Component):
     ladder_read : Out(1), ladder_address : Out, ladder_data : In
         Parameters of `ladders` neighbouring channels, `Config.parameters_lag` cycles after `ladder_read`.
     late_read : Out(ladders), late_address : Out, late_word : In(32), one per ladder
-        Correction bits, as late; see `Ladder`.
+        Correction bits, 1 + `stages` cycles after `late_read`; see `Ladder`.
     done : Out(1)
         Pulses for DONE.
     write : Out(1), address : Out(granule_address_bits), we : Out, wdata : Out
