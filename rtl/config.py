@@ -53,7 +53,7 @@ class Config:
     stages: int = 0
     """Registers added on each long way (loader to buffers, execute engine to buffers, buffers to array, store engine to
     array and back), 0..3. Where there are any, PEs have registers of their own for control, ladders are longer, and
-    with `pump` = 2 and `levels` = 1 there are registers around the block RAMs of row and column buffers."""
+    with `pump` = 2 there are registers around the block RAMs of row and column buffers."""
     memory_lag: int = 0
     """Registers on the way to main memory and back, 0..4: the first on the way there, the second on the way back, and
     so on. A word comes 1 + memory_lag cycles after its access."""
@@ -253,8 +253,8 @@ class Config:
     def registered_buffers(self) -> bool:
         """Whether the block RAMs of row and column buffers have two registers in front of the read port and one at the
         output, and their addresses one where they begin to go from buffer to buffer.
-        On ECP5 they are half as wide then: worth it for a fast PE only, as it takes twice as many."""
-        return self.pump > 1 and self.stages > 0 and self.levels == 1
+        On ECP5 they are half as wide then: worth it for a faster clock only, as it takes twice as many."""
+        return self.pump > 1 and self.stages > 0
 
     @property
     def read_lag(self) -> int:

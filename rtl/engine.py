@@ -153,7 +153,8 @@ class Engine(wiring.Component):
             return relay.o
 
         def last_at(name: str):
-            """`Phase.last` at some place: it is the same again after every two cycles."""
+            """`Phase.last` at some place: it is the same again after every two cycles, and undefined
+            in the first ones behind a reset, when no step can be under way yet."""
             last = phase.last
             for k in range(_WAY):
                 last = relayed(last, f"last_{name}_{k}", domain="fast")
