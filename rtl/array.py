@@ -1,6 +1,8 @@
 """The array: rows x columns PEs and the activation-sum column, operand forwarding, one control delay line."""
 
-from amaranth.hdl import Cat, Module
+from itertools import product
+
+from amaranth.hdl import Cat, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,9 +23,11 @@ class Array(wiring.Component):
     """Output-stationary array. Column `columns` is the activation-sum column, if there is one: its weight is one bit
     for all lanes.
 
-    Columns stand as `Config.column_order` says, at place p each, the sum column behind all others. PE (r, p) works
-    `r // hop + p // hop` cycles behind PE (0, 0). The operands must come skewed: row r `r // hop`, the column at place
-    p `p // hop` cycles after `control` and `sum_weight`, which come together with row 0 and place 0.
+    Columns stand as `Config.column_order` says, at place p each, the sum column behind all others. Words of rows enter
+    in the middle and go to both sides. So PE (r, p) works `r // hop + column_skew(p // hop)` cycles (`Config`) behind
+    the first ones. The operands must come skewed: row r `r // hop`, the column at place p `column_skew(p // hop)`
+    cycles after `control` and `sum_weight`, which come together with row 0 and the middle; but on long ways
+    (`Config.stages`) rows come a cycle earlier, as they pass a register of each side.
     Results stand in the drain registers 3 + pop_latency + skew cycles after the control word with `drain`
     (skew: `Config.skew`) or earlier, as PEs of some families take fewer cycles than `pop_latency`.
 
@@ -89,10 +93,21 @@ class Array(wiring.Component):
         align = -config.array_latency % config.pump
         wait = config.pop_latency - latency + align
         ready = delay_line(m, controls[-1].drain, wait, "ready", reset_less=far)
-        a, w = [], []
+        middle, groups = config.middle, columns // hop + 1
+        a: list[dict[int, Value]] = []
+        """Per row: group of columns -> its words."""
         for r in range(rows):
             word = activation_edge(m, self.a[r], config, family, f"row{r}")
-            a.append(delay_line(m, word, columns // hop, f"a{r}", reset_less=True))
+            a.append({})
+            for side, of_side in (("left", range(middle - 1, -1, -1)), ("right", range(middle, groups))):
+                entry = word
+                if far and of_side:
+                    m.submodules[f"a{r}_{side}"] = relay = Relay(len(word))
+                    m.d.comb += relay.i.eq(word)
+                    entry = relay.o
+                words = delay_line(m, entry, max(0, len(of_side) - 1), f"a{r}_{side}", reset_less=True)
+                a[r] |= zip(of_side, words, strict=False)
+        w = []
         for p, c in enumerate(config.column_order):
             word = weight_edge(m, self.w[c], config, family, f"column{p}")
             w.append(delay_line(m, word, (rows - 1) // hop, f"w{p}", reset_less=True))
@@ -101,7 +116,7 @@ class Array(wiring.Component):
 
         def at_sums(r: int):
             """The weight of the activation sums as it comes to row r: one bit, but it drives all lanes."""
-            skew = r // hop + columns // hop
+            skew = r // hop + config.column_skew(columns // hop)
             if not far or skew == 0:
                 return sum_weights[skew]
             relays = [Relay(_SHARE) for _ in range(0, config.lanes, _SHARE)]
@@ -110,22 +125,24 @@ class Array(wiring.Component):
                 m.d.comb += relay.i.eq(sum_weights[skew - 1].word_select(k, _SHARE))
             return Cat(relay.o for relay in relays)
 
-        pes = {}
-        for r in range(rows):
-            for p in range(columns + config.sum_column):
-                skew = r // hop + p // hop
-                m.submodules[f"pe_{r}_{p}"] = pes[r, p] = pe = PE(config, family)
-                weight = w[p][r // hop] if p < columns else at_sums(r)
-                m.d.comb += [pe.a.eq(a[r][p // hop]), pe.w.eq(weight)]
-                if not far:
-                    steps = (pe.c_ahead, pe.c_run, pe.c_result, pe.c_drain)
-                    m.d.comb += [step.eq(controls[latency + skew - 1 + k]) for k, step in enumerate(steps)]
-                elif p >= hop:
-                    m.d.comb += pe.c_ahead.eq(pes[r, (p // hop - 1) * hop].c_next)
-                elif r >= hop:
-                    m.d.comb += pe.c_ahead.eq(pes[(r // hop - 1) * hop, 0].c_next)
-                else:
-                    m.d.comb += pe.c_ahead.eq(controls[latency - 1])
+        pes = {at: PE(config, family) for at in product(range(rows), range(columns + config.sum_column))}
+        for (r, p), pe in pes.items():
+            m.submodules[f"pe_{r}_{p}"] = pe
+            weight = w[p][r // hop] if p < columns else at_sums(r)
+            group = p // hop
+            m.d.comb += [pe.a.eq(a[r][group]), pe.w.eq(weight)]
+            skew = r // hop + config.column_skew(group)
+            if not far:
+                steps = (pe.c_ahead, pe.c_run, pe.c_result, pe.c_drain)
+                m.d.comb += [step.eq(controls[latency + skew - 1 + k]) for k, step in enumerate(steps)]
+            elif group > middle:
+                m.d.comb += pe.c_ahead.eq(pes[r, (group - 1) * hop].c_next)
+            elif group < middle - 1:
+                m.d.comb += pe.c_ahead.eq(pes[r, (group + 1) * hop].c_next)
+            elif r >= hop:
+                m.d.comb += pe.c_ahead.eq(pes[(r // hop - 1) * hop, group * hop].c_next)
+            else:
+                m.d.comb += pe.c_ahead.eq(controls[latency - 1])
         place = {c: p for p, c in enumerate(config.column_order)}
         results = [pes[r, place[c]] for r in range(rows) for c in range(columns)]
         sums = [pes[r, columns] for r in range(rows) if config.sum_column]

@@ -11,15 +11,17 @@ __all__ = ["Buffer"]
 
 
 class Buffer(wiring.Component):
-    """`BlockRam` whose words come `stages` cycles later, and whose writes take place one less later, if any: the first
-    register on their way is one that several buffers share.
+    """`BlockRam` whose words come `behind` cycles later, and whose writes take place one less than `stages` later, if
+    any: the first register on their way is one that several buffers share.
 
     Parameters
     ----------
     width, depth, granule
         See `BlockRam`.
     stages : int
-        Registers on each of the two ways, the shared one included.
+        Registers on the way of writes, the shared one included.
+    behind : int
+        Registers on the way of words read; as many, if not given.
     registered : bool
         See `BlockRam`.
     read_domain : str
@@ -39,6 +41,7 @@ class Buffer(wiring.Component):
         width: int,
         depth: int,
         stages: int,
+        behind: int | None = None,
         registered: bool = False,
         granule: int | None = None,
         copies: int = 1,
@@ -46,6 +49,7 @@ class Buffer(wiring.Component):
     ):
         self.ram = BlockRam(width=width, depth=depth, granule=granule, read_domain=read_domain, registered=registered)
         self.stages = stages
+        self.behind = stages if behind is None else behind
         self.copies = copies
         members = dict(self.ram.signature.members)
         super().__init__(members | {"write_data": In(width // copies), "read_data": Out(width)})
@@ -57,7 +61,7 @@ class Buffer(wiring.Component):
         def late(value, name: str):
             return delay_line(m, value, max(0, self.stages - 1), name, reset_less=True)[-1]
 
-        behind = delay_line(m, ram.read_data, self.stages, "read_data", reset_less=True, domain=ram.read_domain)
+        behind = delay_line(m, ram.read_data, self.behind, "read_data", reset_less=True, domain=ram.read_domain)
         m.d.comb += [
             ram.read.eq(self.read),
             ram.read_address.eq(self.read_address),

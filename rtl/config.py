@@ -244,10 +244,19 @@ class Config:
         return max(pairs, stages + (2 if self.planes > 4 else 1))
 
     @property
+    def middle(self) -> int:
+        """Groups of `hop` columns left of where the operands of rows enter the array; they go to both sides."""
+        return self.columns // self.hop // 2
+
+    def column_skew(self, group: int) -> int:
+        """Forwarding registers from where the operands of a row enter to a group of `hop` columns."""
+        return group - self.middle if group >= self.middle else self.middle - 1 - group
+
+    @property
     def skew(self) -> int:
         """Forwarding registers on the way to the last PE (the sum column of the last row, whether there or not), that
         is cycles of the array."""
-        return (self.rows - 1) // self.hop + self.columns // self.hop
+        return (self.rows - 1) // self.hop + self.column_skew(self.columns // self.hop)
 
     @property
     def registered_buffers(self) -> bool:

@@ -165,7 +165,7 @@ class Engine(wiring.Component):
                 data = relayed(row_data, f"rows_{r}")
             m.submodules[f"row_buffer_{r}"] = buffer = Buffer(
                 width=len(array.a[r]), depth=config.row_depth, granule=chunk_width(config, family), stages=stages,
-                registered=config.registered_buffers, copies=copies, read_domain=domain,
+                behind=max(0, stages - 1), registered=config.registered_buffers, copies=copies, read_domain=domain,
             )  # fmt: skip
             port = feed.a[r // config.hop]
             m.d.comb += [

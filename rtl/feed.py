@@ -19,8 +19,9 @@ class Feed(wiring.Component):
     read ports then. Else it is registered in domain `fast` at the end of that cycle of `sync`, and comes in two cycles
     of `fast`: first the first word, then the second one, or nothing.
 
-    With `Config.registered_buffers` a register more is in front of the read ports. Ports k of `a` and `w` come k cycles
-    of the array behind ports 0. Control and weight of the activation sums come with the words that are read.
+    With `Config.registered_buffers` a register more is in front of the read ports. Ports k of `a` come k cycles of the
+    array behind port 0, those of `w` as their columns do, to both sides from the middle (`Config.column_skew`). Control
+    and weight of the activation sums come with the words that are read.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class Feed(wiring.Component):
         Words of the step; with `pump` = 1 there is no second one.
     control : In(Control)
         Of the step: `last` and `drain` are meant for its last word.
-    a, w : Out(Signature(read : Out(1), address : Out)) per register of skew, and one
+    a, w : Out(Signature(read : Out(1), address : Out)) per `Config.hop` rows or columns
         Read ports of row and column buffers.
     array_control : Out(Control), array_sum_weight : Out(1)
     """
@@ -87,6 +88,9 @@ class Feed(wiring.Component):
             access, control = words(access, behind, "access"), words(now, then, "control", reset_less=far)
 
         def skewed(ports, address, name: str) -> None:
+            """Each port a cycle behind the one before it."""
+            if not ports:
+                return
             first = Cat(access.read, address)
             if config.registered_buffers:
                 m.submodules[f"relay_{name}"] = relay = DomainRenamer(domain)(Relay(len(first)))
@@ -96,8 +100,10 @@ class Feed(wiring.Component):
             for port, step in zip(ports, steps, strict=True):
                 m.d.comb += Cat(port.read, port.address).eq(step)
 
+        columns, middle = [*self.w], config.middle
         skewed(self.a, access.a, "a_skewed")
-        skewed(self.w, access.w, "w_skewed")
+        skewed(columns[:middle][::-1], access.w, "w_left")
+        skewed(columns[middle:], access.w, "w_right")
         m.d.comb += [
             self.array_control.eq(
                 delay_line(m, control, 1 + config.read_lag, "control", reset_less=far, domain=domain)[-1]
