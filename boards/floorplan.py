@@ -13,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .fabric import Fabric
 from .floorplan_pes import place_pes
+from .floorplan_reads import place_reads
 from .floorplan_registers import place_registers
 from .wiring import Cell, Wiring, top_cells
 
@@ -27,18 +28,21 @@ def place_array(netlist: str, fabric: Fabric | None) -> str:
     """Yosys' JSON with places for the array and for the block RAMs of its buffers.
 
     In dense arrays all cells of PEs have places, if that leaves enough room to the machine around them; in others the
-    registers that bring them operands. Block RAMs stand near the registers that their words come to. Multipliers stand
-    where results leave the array, if PEs have places; the placer would spread them over the device.
+    registers that bring them operands. Block RAMs stand near the registers that their words come to. If PEs have
+    places, the registers on the way to the block RAMs' read ports stand beside these, and multipliers where results
+    leave the array; the placer would spread both over the device.
     """
     if fabric is None or ".pe_0_0." not in netlist:
         return netlist
     design = json.loads(netlist)
     cells = top_cells(design)
-    if place_pes(cells, fabric):
+    if dense := place_pes(cells, fabric):
         _place_multipliers(cells, fabric)
     else:
         place_registers(cells, fabric)
     _place_buffers(cells, fabric)
+    if dense:
+        place_reads(cells, fabric)
     return json.dumps(design)
 
 

@@ -12,7 +12,8 @@ from itertools import accumulate, count
 
 from .carry_halves import split_carry_cells
 from .fabric import HALVES, Fabric, bind
-from .pe_layout import Block, Local, Place, lay_out
+from .pe_layout import Block, Local, lay_out
+from .tiles import Place
 from .wiring import Cell, Wiring
 
 __all__ = ["place_pes"]

@@ -6,25 +6,23 @@ wires into it are as long as it is large, wherever its cells stand; what counts 
 1. Chains stand in rows of tiles as far apart as they can be. Which stands where is found by annealing.
 2. Then registers take the places that are free, all at once: the assignment with the least sum of wires.
 3. Registers that hang on each other know their places in the next round only.
-
-What nextpnr wants of a tile: one clock and one reset; of a slice: one enable, and no carry cell beside another LUT.
 """
 
 import math
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise, product
-from typing import NamedTuple
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from .fabric import HALVES
+from .tiles import ControlSet, Place, Room
 from .wiring import Cell, Wiring
 
-__all__ = ["Block", "Local", "Place", "lay_out"]
+__all__ = ["Block", "Local", "lay_out"]
 
 _WAYS = 2
 """To share chains out among rows, tried."""
@@ -46,41 +44,6 @@ _Numbers = NDArray[np.int_]
 
 Local = tuple[int, int, str]
 """Row and column of a PE in its block, and the name of a cell there."""
-
-
-class Place(NamedTuple):
-    """A half of a tile, from the corner of the block."""
-
-    column: int
-    row: int
-    half: int
-
-    @property
-    def tile(self) -> tuple[int, int]:
-        return self.column, self.row
-
-    @property
-    def slice(self) -> tuple[int, int, int]:
-        return self.column, self.row, self.half // 2
-
-
-class _Control(NamedTuple):
-    """What flip-flops of a slice have in common."""
-
-    clock: int | None
-    reset: int | None
-    modes: tuple[str | None, ...]
-    enable: int | None
-
-    @property
-    def of_tile(self) -> "_Control":
-        """What those of a tile have in common."""
-        return self._replace(enable=None)
-
-    @property
-    def together(self) -> int:
-        """Halves that go to such flip-flops at once, as others could not use what they leave."""
-        return HALVES if self.reset is not None else 2 if self.enable is not None else 1
 
 
 class Block:
@@ -155,16 +118,12 @@ class Block:
                 if (driver := self.source(name, port)) and driver != name:
                     yield driver, name
 
-    def control(self, flip_flop: str) -> _Control:
-        bit, parameters = self._wiring.bit, self._cells[flip_flop]["parameters"]
-        enable = bit(flip_flop, "CE") if parameters.get("CEMUX") == "CE" else None
-        reset = bit(flip_flop, "LSR")
-        modes = ("CLKMUX", "GSR", *(("LSRMUX", "SRMODE") if reset else ()))
-        return _Control(bit(flip_flop, "CLK"), reset, tuple(parameters.get(mode) for mode in modes), enable)
+    def control(self, flip_flop: str) -> ControlSet:
+        return ControlSet.of(flip_flop, self._cells, self._wiring)
 
     def shape(self) -> Hashable:
         """Equal for blocks with the same cells and wires; they have the same layout."""
-        sets: dict[_Control, int] = {}
+        sets: dict[ControlSet, int] = {}
         cells = []
         for local, name in sorted(self.members.items()):
             kind = self._cells[name]["type"]
@@ -305,40 +264,15 @@ def _anneal(x: _Numbers, y: _Numbers, tiles: _Numbers, pulls: _Numbers) -> int:
     return least
 
 
-class _Room:
-    """Which halves of tiles are taken, and what may stand in the others."""
-
-    def __init__(self, block: Block, width: int, height: int, places: Mapping[str, Place]) -> None:
-        self._halves = [Place(*at) for at in product(range(width), range(height), range(HALVES))]
-        self._block = block
-        self._flip_flops: set[Place] = set()
-        self._luts: set[Place] = set()
-        self._carries = {place.slice for name, place in places.items() if not block.is_flip_flop(name)}
-        self._tiles: dict[tuple[int, int], _Control] = {}
-        self._slices: dict[tuple[int, int, int], _Control] = {}
-        for name, place in places.items():
-            self.take(name, place)
-
-    def take(self, name: str, place: Place) -> None:
-        if self._block.is_flip_flop(name):
-            self._flip_flops.add(place)
-            self._slices[place.slice] = control = self._block.control(name)
-            self._tiles[place.tile] = control.of_tile
+def _room(block: Block, width: int, height: int, places: Mapping[str, Place]) -> Room:
+    """What cells with places leave."""
+    room = Room(range(width), range(height))
+    for name, place in places.items():
+        if block.is_flip_flop(name):
+            room.take_flip_flop(place, block.control(name))
         else:
-            self._luts.add(place)
-
-    def sites(self, control: _Control, size: int, with_luts: bool) -> list[tuple[Place, ...]]:
-        """Free halves side by side, `size` of them, for flip-flops of this control set, with LUTs or without."""
-        sites = zip(*(self._halves[k::size] for k in range(size)), strict=True)
-        return [site for site in sites if all(self._is_free(place, control, with_luts) for place in site)]
-
-    def _is_free(self, place: Place, control: _Control, with_lut: bool) -> bool:
-        return (
-            place not in self._flip_flops
-            and self._tiles.get(place.tile, control.of_tile) == control.of_tile
-            and self._slices.get(place.slice, control) == control
-            and not (with_lut and (place in self._luts or place.slice in self._carries))
-        )
+            room.take_lut(place, carry=True)
+    return room
 
 
 def _assign(block: Block, width: int, height: int, known: Mapping[str, Place], places: dict[str, Place]) -> bool:
@@ -351,15 +285,15 @@ def _assign(block: Block, width: int, height: int, known: Mapping[str, Place], p
         for one, other in ((driver, name), (name, driver)):
             if other in known:
                 neighbours[one].append(known[other])
-    groups: defaultdict[tuple[_Control, bool], list[tuple[str, ...]]] = defaultdict(list)
+    groups: defaultdict[tuple[ControlSet, bool], list[tuple[str, ...]]] = defaultdict(list)
     for lut, flip_flop in block.loose(places):
         groups[block.control(flip_flop), lut is not None].append((flip_flop,) if lut is None else (flip_flop, lut))
-    room = _Room(block, width, height, places)
+    room = _room(block, width, height, places)
     # What shares tiles with few others first.
     for (control, with_luts), items in sorted(groups.items(), key=lambda group: _freedom(*group[0])):
         size = control.together
         units = [items[k : k + size] for k in range(0, len(items), size)]
-        sites = room.sites(control, size, with_luts)
+        sites = room.sites(control, size, with_luts=with_luts)
         if len(sites) < len(units):
             return False
         at = np.array([site[0] for site in sites])
@@ -369,13 +303,15 @@ def _assign(block: Block, width: int, height: int, known: Mapping[str, Place], p
                 cost += _cost(at[:, 0] - place.column, at[:, 1] - place.row)
         for unit, site in zip(*linear_sum_assignment(costs), strict=True):
             for item, place in zip(units[unit], sites[site], strict=False):
-                for name in item:
-                    places[name] = place
-                    room.take(name, place)
+                flip_flop, *luts = item
+                places |= dict.fromkeys(item, place)
+                room.take_flip_flop(place, control)
+                for _ in luts:
+                    room.take_lut(place, carry=False)
     return True
 
 
-def _freedom(control: _Control, with_luts: bool) -> tuple[bool, bool, bool, str]:
+def _freedom(control: ControlSet, with_luts: bool) -> tuple[bool, bool, bool, str]:
     return control.reset is None, control.enable is None, not with_luts, str(control)
 
 

@@ -14,6 +14,7 @@ from ecp5_tiles import a_cell, check_tiles
 from dipole.boards import load_board
 from dipole.boards.floorplan import place_array
 from dipole.boards.floorplan_pes import place_pes
+from dipole.boards.floorplan_reads import place_reads
 from dipole.boards.floorplan_registers import place_registers
 from dipole.boards.flow import FlowError, run_flow
 from dipole.boards.toolchain import run_tool
@@ -103,6 +104,9 @@ def test_places(folder: Path, planes: int, what: str) -> None:
                 continue
         elif cells[name]["type"] == "TRELLIS_FF":
             bit = cells[name]["connections"]["Q"][0]
+            if bit not in readers:  # on the way to a block RAM
+                assert what == "PEs"
+                continue
             pe = readers[bit].most_common(1)[0][0] if what == "PEs" else min(readers[bit])
             operands[pe] += bit in popcounts
         elif cells[name]["type"] == "LUT4":  # in front of a register
@@ -128,6 +132,19 @@ def test_places(folder: Path, planes: int, what: str) -> None:
     else:
         anchors = {(r, 1) for r in range(config.rows)} if config.rows > 4 else set()
         assert {pe for pe in drains if len(set(drains[pe])) == config.acc_width} == set(drains) == anchors
+
+    # The register in front of each read port stands beside its block RAMs, if PEs have places.
+    addressed = [
+        (register, name)
+        for name, place in places.items()
+        if cells[name]["type"] == "DP16KD" and "_buffer_" in name
+        for register in places
+        if cells[register]["type"] == "TRELLIS_FF"
+        and [cells[register]["connections"]["Q"]] == [cells[name]["connections"]["CEB"]]
+    ]
+    assert len({name for _, name in addressed}) == (planes * config.rows + config.columns if what == "PEs" else 0)
+    for register, name in addressed:
+        assert sum(abs(a - b) for a, b in zip(real(places[register]), real(places[name]), strict=True)) < 10
 
     # One block RAM to each 16 bits of a buffer, which has all planes of a row.
     buffers = [re.search(r"(row|column)_buffer_(\d+)", name) for name in places if cells[name]["type"] == "DP16KD"]
@@ -200,6 +217,33 @@ def test_any_size(rows: int, columns: int, lanes: int, hop: int, monkeypatch: py
 )
 def test_dense_arrays_have_places_if_there_is_room(rows: int, columns: int, lanes: int, whole: bool) -> None:
     assert place_pes(synthetic(rows, columns, lanes, 1), FABRIC) == whole
+
+
+def test_registers_on_the_way_to_a_read_port() -> None:
+    """Three of them stand in free places next to what they drive; one that follows a LUT goes to that."""
+    cells = {
+        "ram": a_cell("DP16KD", ADB4=1, CEB=2),
+        "other": a_cell("DP16KD", ADB4=1),
+        "lut": a_cell("LUT4", A=0, Z=6),
+        "follows": a_cell("TRELLIS_FF", CLK=9, DI=6, Q=2),
+    }
+    for k in range(4):
+        cells[f"late{k}"] = a_cell("TRELLIS_FF", CLK=9, DI=f"{k}" if k == 3 else 11 + k, Q=1 if k == 0 else 10 + k)
+    x, y, name = FABRIC.memories[0]
+    for k, ram in enumerate(("ram", "other")):
+        cells[ram]["attributes"]["BEL"] = f"X{x}/Y{y}/{name[:-1]}{k}"
+    # The tiles beside them are taken, by another clock and to the last half.
+    places = iter(f"X{x + dx}/Y{y}/SLICE{'ABCD'[half // 2]}.FF{half % 2}" for dx in (0, 1) for half in range(8))
+    for k, place in enumerate(places):
+        cells[f"taken{k}"] = a_cell("TRELLIS_FF", CLK=8 if k == 0 else 9 if k > 7 else 8, DI="0", Q=100 + k)
+        cells[f"taken{k}"]["attributes"]["BEL"] = place
+    place_reads(cells, FABRIC)
+    check_tiles(cells)
+    placed = [name for name, cell in cells.items() if "BEL" in cell["attributes"] and "late" in name]
+    assert placed == ["late0", "late1", "late2"]
+    for name in placed:
+        column, row = real(cells[name]["attributes"]["BEL"])
+        assert 0 < abs(column - x) + abs(row - y) <= 2
 
 
 @pytest.mark.parametrize(
