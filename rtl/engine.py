@@ -60,7 +60,7 @@ class Engine(wiring.Component):
     start : In(1), entry : In(20)
         Start at that instruction; ignored while busy.
     abort : In(1)
-        Back to idle in the next cycle, whatever is going on.
+        Back to idle in the next cycle, whatever is going on; with `Config.stages` in the one after it.
     busy : Out(1)
     error : Out(4)
         0 none, 1 bad opcode, 2 address out of range, 3 watchdog; stays until the next start.
@@ -93,25 +93,37 @@ class Engine(wiring.Component):
         m = Module()
         config = self.config
         stages = config.stages
-        begin, failed, stop = Signal(), Signal(), Signal()
-        resets = {"sync": stop | self.abort}
+        begin, failed, stop, halt = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [begin.eq(self.start & ~self.busy), halt.eq(stop | self.abort)]
+
+        def relayed(value, name: str, *, domain: str = "sync"):
+            """The value, a register away where ways are long."""
+            if not stages:
+                return value
+            m.submodules[f"relay_{name}"] = DomainRenamer(domain)(relay := Relay(len(Value.cast(value))))
+            m.d.comb += relay.i.eq(value)
+            return relay.o
+
+        halted = relayed(halt, "halt")
+        resets = {}
         if config.pump > 1:
             m.submodules.phase = phase = Phase()
             resets["fast"] = phase.reset
-            m.d.comb += phase.clear.eq(stop | self.abort)
-        reset = ResetInserter(resets)
-        m.d.comb += begin.eq(self.start & ~self.busy)
+            m.d.comb += phase.clear.eq(halt)
 
-        m.submodules.fetch = reset(fetch := Fetch(config))
-        m.submodules.loader = reset(loader := Loader(config))
-        m.submodules.execute = reset(execute := Execute(config))
+        def reset(component, name: str):
+            return ResetInserter(resets | {"sync": relayed(halt, f"reset_{name}")})(component)
+
+        m.submodules.fetch = reset(fetch := Fetch(config), "fetch")
+        m.submodules.loader = reset(loader := Loader(config), "loader")
+        m.submodules.execute = reset(execute := Execute(config), "execute")
         family = self.family or family_of(platform)
-        m.submodules.feed = reset(feed := Feed(config))
-        m.submodules.array = reset(DomainRenamer(config.array_domain)(array := Array(config, family)))
-        m.submodules.store = reset(store := Store(config))
+        m.submodules.feed = reset(feed := Feed(config), "feed")
+        m.submodules.array = reset(DomainRenamer(config.array_domain)(array := Array(config, family)), "array")
+        m.submodules.store = reset(store := Store(config), "store")
         queues = [Queue(32, config.queue_depth) for _ in Unit]
         for unit, queue, target in zip(Unit, queues, (loader, execute, store), strict=True):
-            m.submodules[f"queue_{unit.name.lower()}"] = reset(queue)
+            m.submodules[f"queue_{unit.name.lower()}"] = reset(queue, f"queue_{unit.name.lower()}")
             wiring.connect(m, fetch.o[unit], queue.i)
             wiring.connect(m, queue.o, target.i)
 
@@ -143,14 +155,6 @@ class Engine(wiring.Component):
         row_data, copies = lane_word, 1
         if config.planes > 1:  # the loader has one chunk of all planes, which stands at every place of the word
             row_data, copies = recode_chunk(m, platform, loader.row_data, config, family), config.chunks_per_lanes
-
-        def relayed(value, name: str, *, domain: str = "sync"):
-            """The value, a register away where ways are long."""
-            if not stages:
-                return value
-            m.submodules[f"relay_{name}"] = DomainRenamer(domain)(relay := Relay(len(Value.cast(value))))
-            m.d.comb += relay.i.eq(value)
-            return relay.o
 
         def last_at(name: str):
             """`Phase.last` at some place: it is the same again after every two cycles, and undefined
@@ -249,7 +253,7 @@ class Engine(wiring.Component):
             flight = config.drain_latency + 1
             passing, heed = Signal(range(flight + 1), init=flight), Signal()
             m.d.sync += [passing.eq(passing - passing.any()), heed.eq(passing == 0)]
-            with m.If(stop | self.abort):
+            with m.If(halted):
                 m.d.sync += [passing.eq(flight), heed.eq(0)]
             ready &= heed
         if config.pump > 1:
