@@ -157,7 +157,8 @@ def run_flow(
     report = FlowReport(tuple(sorted(results, key=lambda result: result.seed)))
     if report.best.failure:
         raise FlowError(
-            f"no seed routes on {board.title}: {report.best.failure}; use a smaller configuration or more --seeds"
+            f"no seed routes on {board.title}: {report.best.failure}; use a lower --frequency, a smaller configuration "
+            "or more --seeds"
         )
     if not report.best.met:
         raise TimingError(_missed(board, report), report)

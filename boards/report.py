@@ -139,10 +139,13 @@ def read_stuck(log: Path) -> str | None:
     text = log.read_text(errors="replace") if log.exists() else ""
     if "Unable to find legal placement" in text:
         return "the placer finds no place for some of the cells"
-    rounds = re.findall(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+) ", text, re.MULTILINE)
+    rounds = re.findall(r"^Info:\s+iter=(\d+) wires=\d+ overused=(\d+) (?:.*tmgfail=(\d+))?", text, re.MULTILINE)
     if not rounds or int(rounds[-1][0]) < _ROUNDS:
         return None
-    return f"{rounds[-1][1]} wires still have two nets after {rounds[-1][0]} rounds of routing"
+    done, overused, late = rounds[-1]
+    if late and not int(overused):
+        return f"{late} wires are still too slow for their clock after {done} rounds of routing"
+    return f"{overused} wires still have two nets after {done} rounds of routing"
 
 
 def read_excess(log: Path, names: Mapping[str, str]) -> str:

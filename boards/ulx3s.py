@@ -31,8 +31,8 @@ def ulx3s(
         lamps={"busy": 0, "error": 1},
         # Wide LUT multiplexers inflate popcounts on ECP5. The static placer needs a third less wire than the default
         # one where operands are nets to several PEs (hop > 1), and the second router ends within minutes where the
-        # first has most wires left.
-        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2"},
+        # first has most wires left. Single wires take detours then, which it finds again if told to heed the clock.
+        overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2 --tmg-ripup"},
         fabric=fabric,
         by_block=True,
         cells={

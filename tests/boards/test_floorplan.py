@@ -25,7 +25,7 @@ BOARD = load_board("ulx3s_85f")
 assert BOARD.fabric is not None
 FABRIC = BOARD.fabric
 CONFIG = dataclasses.replace(
-    PRESETS["ulx3s_85f"], rows=3, columns=4, lanes=16, mem_width=32, mem_depth=1024, ladder_depth=16, ladders=1,
+    PRESETS["ulx3s_85f"], rows=3, columns=4, hop=1, lanes=16, mem_width=32, mem_depth=1024, ladder_depth=16, ladders=1,
     corrections=False, mul_width=16, row_depth=64, column_depth=64,
 )  # fmt: skip
 # A long drain chain, a short one.

@@ -74,6 +74,19 @@ def test_router_that_gets_on_is_left_alone(tmp_path: Path) -> None:
     assert read_stuck(log) is None
 
 
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ("overused=0 overuse=0 tmgfail=3", "3 wires are still too slow for their clock after 200 rounds of routing"),
+        ("overused=2 overuse=2 tmgfail=3", "2 wires still have two nets after 200 rounds of routing"),
+    ],
+)
+def test_router_that_cannot_meet_the_clock(counts: str, reason: str, tmp_path: Path) -> None:
+    log = tmp_path / "top.tim"
+    log.write_text(f"Info:     iter=200 wires=9 {counts} archfail=NA\n")
+    assert read_stuck(log) == reason
+
+
 def test_seed_that_did_not_route_is_no_best(tmp_path: Path) -> None:
     routed = read_seed(2, write_report(tmp_path / "report.json", {"clk": (10.0, 20.0)}))
     report = FlowReport((SeedResult(1, {}, {}, failure="stuck"), routed))
