@@ -126,11 +126,11 @@ PRESETS: dict[str, Config] = {
         ),
         Config(
             name="ulx3s_85f",
-            rows=12,
+            rows=14,
             columns=16,
             lanes=64,
             pump=2,
-            hop=1,
+            hop=2,
             stages=1,
             memory_lag=3,
             chunk=16,
@@ -144,10 +144,11 @@ PRESETS: dict[str, Config] = {
             corrections=True,
             ladders=4,
         ),
-        # For activations of 8 bits and many channels: more products per cycle, in fewer and larger tiles.
+        # For activations of 8 bits and many channels: more products per cycle, in fewer and larger tiles. Its buffers
+        # leave block RAMs for 64 KB of main memory.
         Config(
             name="ulx3s_85f_w8",
-            rows=2,
+            rows=3,
             columns=16,
             lanes=64,
             planes=8,
@@ -157,7 +158,7 @@ PRESETS: dict[str, Config] = {
             memory_lag=3,
             chunk=16,
             mem_width=128,
-            mem_depth=8192,
+            mem_depth=4096,
             mem_ports=2,
             row_depth=512,
             column_depth=512,
