@@ -18,3 +18,15 @@ def test_columns_of_a_drain_chain_stand_together(columns: int, ladders: int, sta
         steps = [abs(place - before) for before, place in zip(places, [*places[1:], places[0]], strict=True)]
         # A chain goes on with the next row where it began: with long ways no step is longer than two columns.
         assert steps[:-1] == [1] * (len(places) - 1) if not stages else max(steps) <= 2
+
+
+@pytest.mark.parametrize("columns", [4, 8, 16, 64])
+@pytest.mark.parametrize("hop", [1, 2, 3, 7, 16, 64])
+def test_operands_go_from_the_middle_to_both_sides(columns: int, hop: int) -> None:
+    config = dataclasses.replace(PRESETS["test_wide"], planes=1, columns=columns, hop=hop)
+    skews = [config.column_skew(group) for group in range(columns // hop + 1)]
+    # Neighbours are a register apart, but for the two in the middle, where operands enter.
+    left, right = skews[: config.middle], skews[config.middle :]
+    assert left == list(range(len(left)))[::-1] and right == list(range(len(right)))
+    assert 0 <= len(right) - len(left) <= 2
+    assert max(skews) == config.skew - (config.rows - 1) // hop
