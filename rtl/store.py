@@ -21,6 +21,22 @@ def _case(op: Op) -> int:
     return op >> 1 & 1 | op >> 3 << 1
 
 
+class _RowEnd(wiring.Component):
+    """Whether a row ends: `running` and `position` is `end`.
+
+    As a component it stays one of its own. Where it drives a long way, a placer draws its LUTs along that, away from
+    the others that ask.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__({"running": In(1), "position": In(width), "end": In(width), "o": Out(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.comb += self.o.eq(self.running & (self.position == self.end))
+        return m
+
+
 class Store(wiring.Component):
     """Takes SET, ADD, STORE and DONE.
 
@@ -146,9 +162,12 @@ class Store(wiring.Component):
             last_of_row.eq(position == Mux(raw, columns, groups) - 1),
             row_end.eq(running & (position == interval_end)),
             next_row_start.eq(self.take_tile | (row_end & (rows_left != 0))),
-            self.shift_sum.eq(row_end),
             self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
+        if config.stages:
+            m.submodules.shift_sum = again = _RowEnd(len(position))
+            m.d.comb += [again.running.eq(running), again.position.eq(position), again.end.eq(interval_end)]
+        m.d.comb += self.shift_sum.eq(again.o if config.stages else row_end)
         # What goes with a group: as it is taken from the chain (`taken[0]`) and as it comes (`taken[lag]`).
         group = Signal(
             data.StructLayout(
