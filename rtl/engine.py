@@ -123,7 +123,8 @@ class Engine(wiring.Component):
         m.submodules.store = reset(store := Store(config), "store")
         queues = [Queue(32, config.queue_depth) for _ in Unit]
         for unit, queue, target in zip(Unit, queues, (loader, execute, store), strict=True):
-            m.submodules[f"queue_{unit.name.lower()}"] = reset(queue, f"queue_{unit.name.lower()}")
+            name = f"queue_{unit.name.lower()}"
+            m.submodules[name] = reset(queue, name)
             wiring.connect(m, fetch.o[unit], queue.i)
             wiring.connect(m, queue.o, target.i)
 

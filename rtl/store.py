@@ -164,10 +164,12 @@ class Store(wiring.Component):
             next_row_start.eq(self.take_tile | (row_end & (rows_left != 0))),
             self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
+        shift_sum = row_end
         if config.stages:
             m.submodules.shift_sum = again = _RowEnd(len(position))
             m.d.comb += [again.running.eq(running), again.position.eq(position), again.end.eq(interval_end)]
-        m.d.comb += self.shift_sum.eq(again.o if config.stages else row_end)
+            shift_sum = again.o
+        m.d.comb += self.shift_sum.eq(shift_sum)
         # What goes with a group: as it is taken from the chain (`taken[0]`) and as it comes (`taken[lag]`).
         group = Signal(
             data.StructLayout(

@@ -235,7 +235,7 @@ def test_registers_on_the_way_to_a_read_port() -> None:
     # The tiles beside them are taken, by another clock and to the last half.
     places = iter(f"X{x + dx}/Y{y}/SLICE{'ABCD'[half // 2]}.FF{half % 2}" for dx in (0, 1) for half in range(8))
     for k, place in enumerate(places):
-        cells[f"taken{k}"] = a_cell("TRELLIS_FF", CLK=8 if k == 0 else 9 if k > 7 else 8, DI="0", Q=100 + k)
+        cells[f"taken{k}"] = a_cell("TRELLIS_FF", CLK=9 if k > 7 else 8, DI="0", Q=100 + k)
         cells[f"taken{k}"]["attributes"]["BEL"] = place
     place_reads(cells, FABRIC)
     check_tiles(cells)
