@@ -65,6 +65,8 @@ class Board:
     """Output of the core ("busy", "error") -> LED of the platform that shows it."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Options of the platform's tool flow."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of nextpnr for which it has no option, by name; it reads them from the netlist."""
     placers: tuple[str, ...] = ("static",)
     """Placers of nextpnr: the next one is tried with a seed that does not route with the one before."""
     fabric: Fabric | None = None

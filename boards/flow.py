@@ -15,7 +15,7 @@ from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
 from .carry_feeds import fill_carry_feeds
 from .floorplan import place_array
-from .netlist import open_carry_ends, share_modules
+from .netlist import add_settings, open_carry_ends, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import ToolError, find_tool, run_tool
 
@@ -101,7 +101,7 @@ def run_flow(
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
     netlist = fill_carry_feeds(open_carry_ends((work / "top.json").read_text()))
-    (work / "top.json").write_text(place_array(netlist, board.fabric))
+    (work / "top.json").write_text(add_settings(place_array(netlist, board.fabric), board.settings))
 
     enough = Event()
 

@@ -5,13 +5,16 @@ PEs is then synthesized as one PE, which makes large boards affordable. Unlike `
 without initial values, all that stands in a module is kept and compared, initial values too.
 
 `open_carry_ends`, between Yosys and nextpnr: carry chains of ECP5 without the cells that nextpnr adds at their ends.
+
+`add_settings`, there, too: what nextpnr reads from the netlist only.
 """
 
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 
-__all__ = ["open_carry_ends", "share_modules"]
+__all__ = ["add_settings", "open_carry_ends", "share_modules"]
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module (\S+)\n.*?^end\n", re.MULTILINE | re.DOTALL)
 _CELL = re.compile(r"^(\s*cell )(\\\S+)( .*?^\s*end\n)", re.MULTILINE | re.DOTALL)
@@ -77,4 +80,15 @@ def open_carry_ends(netlist: str) -> str:
                 ports["CIN"] = ["x"]
             if "COUT" in ports and uses[ports["COUT"][0]] == 1:
                 ports["COUT"] = ["x"]
+    return json.dumps(design)
+
+
+def add_settings(netlist: str, settings: Mapping[str, str]) -> str:
+    """Yosys' JSON with settings of nextpnr, by name."""
+    if not settings:
+        return netlist
+    design = json.loads(netlist)
+    for module in design["modules"].values():
+        if module.get("attributes", {}).get("top"):
+            module["settings"] = dict(settings)
     return json.dumps(design)

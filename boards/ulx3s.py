@@ -33,6 +33,9 @@ def ulx3s(
         # one where operands are nets to several PEs (hop > 1), and the second router ends within minutes where the
         # first has most wires left. Single wires take detours then, which it finds again if told to heed the clock.
         overrides={"synth_opts": "-nowidelut", "nextpnr_opts": "--router router2 --tmg-ripup"},
+        # A wire with two nets becomes dearer with each round by a quarter of nextpnr's default. With that, nets that
+        # are late soon take any detour rather than share a wire, and those that are not late keep it for ever.
+        settings={"router2/currCongWeightMult": "0.5"},
         fabric=fabric,
         by_block=True,
         cells={

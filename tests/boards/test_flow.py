@@ -1,5 +1,6 @@
 """The flow with a small design on real tools, both families; and what happens when something goes wrong."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_two_clocks(name: str, tmp_path: Path) -> None:
     ratios = {clock: limits["constraint"] * 1e6 / board.frequency for clock, limits in fmax.items()}
     assert ratios == pytest.approx({"clk": 1, "fast_clk": 2, "clk to fast_clk": 1, "fast_clk to clk": 1}, rel=2e-3)
     assert built.report.best.met
+
+
+def test_nextpnr_heeds_settings(tmp_path: Path) -> None:
+    """By one that shows in the log: how long the second router took for which nets."""
+    board = dataclasses.replace(load_board("ulx3s_25f"), settings={"router2/perfProfile": "1"})
+    built = build_core(board, Echo(), frequency=board.frequency, seeds=1, output=tmp_path)
+    assert "slowest nets by runtime" in built.log.read_text()
 
 
 def test_missed_timing_names_clock_frequency_and_constraint(tmp_path: Path) -> None:
