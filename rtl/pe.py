@@ -142,9 +142,15 @@ class PE(wiring.Component):
         for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
             if part:
                 ahead, take = take, delay_line(m, take, 1, f"take{part}", reset_less=True)[-1]
-            moves = (ahead if config.stages else take) | self.shift
             if config.stages:
-                moves = delay_line(m, moves, 1, f"moves{part}", reset_less=True)[-1]
+                moves = delay_line(m, ahead | self.shift, 1, f"moves{part}", reset_less=True)[-1]
+            elif config.pump > 1:
+                # A register apart from `take`, which drives a LUT per bit all over the array, can stand where enables
+                # come from. It is inverted, as synthesis makes one of two that are equal.
+                stays = delay_line(m, ~ahead, 1, f"stays{part}", reset_less=True)[-1]
+                moves = ~stays | self.shift
+            else:
+                moves = take | self.shift
             with m.If(moves):
                 m.d.sync += drain[low:high].eq(Mux(take, accumulator.result[low:high], self.behind[low:high]))
         m.d.comb += self.o.eq(drain)

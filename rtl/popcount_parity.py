@@ -13,7 +13,7 @@ from .primitives.ice40 import CarryChain, lut4
 __all__ = ["ParityPopcount"]
 
 _LEVELS = 2
-"""Levels of carry chains between two registers."""
+"""Levels of adders between two registers behind the first one."""
 
 
 class ParityPopcount(wiring.Component):
@@ -60,7 +60,7 @@ class ParityPopcount(wiring.Component):
 
     @classmethod
     def latency(cls, config: Config) -> int:
-        return 1 + -(-(cls._levels(config) - 1) // _LEVELS)
+        return 1 + -(-cls._levels(config) // _LEVELS)
 
     def elaborate(self, platform):
         m = Module()
@@ -73,30 +73,33 @@ class ParityPopcount(wiring.Component):
             m.d.sync += copy.eq(bits)
             return copy
 
-        # Parities, carries, full adders of three carries; then the first register. What needs no full adder here shares
-        # its cell with its register.
-        numbers, rest, parity, loose = [], [], [], []
+        # Parities and carries; then the first register, as operands come from block RAMs that stand far away.
+        rest, parity, loose = [], [], []
         for base in range(0, self.config.lanes, size):
             a, w = self.a[base : base + size], self.w[base : base + size]
             s = [lut4(m, platform, lambda a, w: ~(a ^ w), a[k], w[k], name=f"s{base + k}") for k in range(0, size, 2)]
-            carries = [
+            rest.append([
                 # The products of lanes 2k-1 and 2k are equal where the parity stays; then either is the carry.
                 lut4(m, platform, lambda low, high, a, w: ((low ^ high) & low) | (~(low ^ high) & ~(a ^ w)),
                      s[k - 1], s[k], a[2 * k - 1], w[2 * k - 1], name=f"c{base + 2 * k}")
                 for k in range(1, size // 2)
-            ]  # fmt: skip
-            adders = size // 8
-            numbers.append(
-                [self._full_adder(m, platform, carries[3 * i : 3 * i + 3], f"fa{base}_{i}") for i in range(adders)]
-            )
-            rest.append(carries[3 * adders :])
+            ])  # fmt: skip
             parity.append(s[-1])
             loose.append(lut4(m, platform, lambda a, w: ~(a ^ w), a[-1], w[-1], name=f"x{base + size - 1}"))
-        numbers, rest, parity, loose = registered([numbers, rest, parity, loose])
+        rest, parity, loose = registered([rest, parity, loose])
 
-        # Adders of two numbers and a carry: first in a chunk, until it is one number, then of neighbouring chunks.
-        for level in range(1, levels):
-            if len(numbers[0]) > 1:
+        # Full adders of three carries, then adders of two numbers and a carry: first in a chunk, until it is one
+        # number, then of neighbouring chunks.
+        numbers: list[list[list[Value]]] = []
+        for level in range(levels):
+            if not level:
+                adders = size // 8
+                numbers = [
+                    [self._full_adder(m, platform, carry[3 * i : 3 * i + 3], f"fa{chunk}_{i}") for i in range(adders)]
+                    for chunk, carry in enumerate(rest)
+                ]
+                rest = [carry[3 * adders :] for carry in rest]
+            elif len(numbers[0]) > 1:
                 pairs = len(numbers[0]) // 2
                 jobs = [
                     (chunk[2 * i], chunk[2 * i + 1], carry[i])
@@ -113,7 +116,7 @@ class ParityPopcount(wiring.Component):
                 pairs = len(numbers) // 2
                 jobs = [(numbers[2 * i][0], numbers[2 * i + 1][0], loose[i]) for i in range(pairs)]
                 numbers, loose = [[n] for n in self._adders(m, platform, jobs, f"join{level}")], loose[pairs:]
-            if level % _LEVELS == 0 or level == levels - 1:
+            if (level + 1) % _LEVELS == 0 or level == levels - 1:
                 numbers, rest, parity, loose = registered([numbers, rest, parity, loose])
         m.d.comb += [self.o.eq(Cat(*parity, *numbers[0][0])), self.carry.eq(loose[0])]
         return m

@@ -57,11 +57,13 @@ def random_tiles(config: Config, rng: random.Random, tiles: int) -> tuple[list, 
     [(8, 8, 1, 12), (8, 8, 1, 32), (16, 8, 1, 24), (32, 16, 1, 24), (64, 32, 1, 32), (64, 16, 1, 15), (128, 8, 1, 31),
      (256, 32, 1, 13), (16, 8, 2, 20), (8, 8, 4, 24), (16, 16, 8, 32)],
 )  # fmt: skip
-@pytest.mark.parametrize(("seed", "stages"), [(1, 0), (2, 1)])
-def test_random_tiles(family: str, lanes: int, chunk: int, planes: int, acc_width: int, seed: int, stages: int) -> None:
+@pytest.mark.parametrize(("seed", "stages", "pump"), [(1, 0, 1), (2, 1, 1), (3, 0, 2)])
+def test_random_tiles(
+    family: str, lanes: int, chunk: int, planes: int, acc_width: int, seed: int, stages: int, pump: int
+) -> None:
     config = Config(
         name="pe", rows=1, columns=4, lanes=lanes, chunk=chunk, planes=planes, acc_width=acc_width,
-        mem_width=256, mem_depth=256, stages=stages,
+        mem_width=256, mem_depth=256, stages=stages, pump=pump,
     )  # fmt: skip
     rng = random.Random(seed)
     cycles, results = random_tiles(config, rng, 30)
