@@ -20,9 +20,9 @@ _HAND_ON_I0 = f"{0xAAAA:016b}"
 def fill_carry_feeds(netlist: str) -> str:
     """Yosys' JSON with as many flip-flops moved in as there are carry chains for.
 
-    All flip-flops of a tile share clock, enable and reset. So only flip-flops without enable and reset are moved, to
-    chains all of whose flip-flops are of that kind and clock, or that have none; and within a module, where wires are
-    short.
+    All flip-flops of a tile share clock, enable and reset, so a chain takes none that differs in these from its own.
+    A flip-flop whose output is the carry in goes into the cell of that chain. Other chains take flip-flops without
+    enable and reset from their own module, where wires are short.
     """
     if "SB_CARRY" not in netlist:
         return netlist
@@ -35,31 +35,35 @@ def fill_carry_feeds(netlist: str) -> str:
 def _fill(module: dict[str, Any]) -> None:
     cells: dict[str, Cell] = module["cells"]
     chains = _Chains(cells)
-    guests: defaultdict[str, list[Cell]] = defaultdict(list)
+    fed = [name for name in cells if chains.is_fed(name)]
+    guest_of: dict[str, str] = {}
+    for name in fed:
+        feeder = chains.feeder(name)
+        if feeder and feeder not in guest_of.values() and chains.takes(name, feeder):
+            guest_of[name] = feeder
+    others: defaultdict[str, list[str]] = defaultdict(list)
     for name, cell in cells.items():
-        if cell["type"] == "SB_DFF" and chains.has_no_lut(name):
-            guests[_module_of(name)].append(cell)
+        if cell["type"] == "SB_DFF" and chains.has_no_lut(name) and name not in guest_of.values():
+            others[_module_of(name)].append(name)
+    for name in fed:
+        candidates = others[_module_of(name)]
+        if name not in guest_of and (guest := next((guest for guest in candidates if chains.takes(name, guest)), None)):
+            candidates.remove(guest)
+            guest_of[name] = guest
     bits = (bit for cell in cells.values() for port in cell["connections"].values() for bit in port)
     new_bit = count(1 + max((bit for bit in bits if isinstance(bit, int)), default=1))
-    for name in [name for name in cells if chains.is_fed(name)]:
-        first = cells[name]
+    for name, guest in guest_of.items():
+        first, ports = cells[name], cells[guest]["connections"]
         adders = list(chains.adders(name))
-        flip_flops = [cell for adder in adders for cell in chains.flip_flops(adder)]
-        clocks = {cell["connections"]["C"][0] for cell in flip_flops}
-        candidates = guests[_module_of(name)]
-        guest = next((cell for cell in candidates if clocks <= {cell["connections"]["C"][0]}), None)
-        if guest is None or not adders or any(cell["type"] != "SB_DFF" for cell in flip_flops):
-            continue
-        candidates.remove(guest)
-        carry, through, fed = first["connections"]["CI"], [next(new_bit)], [next(new_bit)]
+        carry, through, feed = first["connections"]["CI"], [next(new_bit)], [next(new_bit)]
         cells[f"{name}.feed_lut"] = _cell(
-            "SB_LUT4", LUT_INIT=_HAND_ON_I0, I0=guest["connections"]["D"], I1=carry, I2=["1"], I3=["0"], O=through
+            "SB_LUT4", LUT_INIT=_HAND_ON_I0, I0=ports["D"], I1=carry, I2=["1"], I3=["0"], O=through
         )
-        cells[f"{name}.feed"] = _cell("SB_CARRY", I0=carry, I1=["1"], CI=["0"], CO=fed)
-        guest["connections"]["D"] = through
+        cells[f"{name}.feed"] = _cell("SB_CARRY", I0=carry, I1=["1"], CI=["0"], CO=feed)
+        ports["D"] = through
         if adders[0]["connections"]["I3"] == carry:
-            adders[0]["connections"]["I3"] = fed
-        first["connections"]["CI"] = fed
+            adders[0]["connections"]["I3"] = feed
+        first["connections"]["CI"] = feed
 
 
 class _Chains:
@@ -83,6 +87,18 @@ class _Chains:
         carried = driver and self._cells[driver]["type"] == "SB_CARRY"
         return self._wiring.bit(name, "CI") is not None and not carried
 
+    def feeder(self, carry: str) -> str | None:
+        """The flip-flop without a LUT in front whose output is the carry in."""
+        name = self._wiring.source(carry, "CI")
+        flip_flop = name is not None and self._cells[name]["type"].startswith("SB_DFF")
+        return name if flip_flop and self.has_no_lut(name) else None
+
+    def takes(self, carry: str, flip_flop: str) -> bool:
+        """Whether the flip-flop may stand in the tile of that chain."""
+        adders = list(self.adders(carry))
+        own = {_control(cell) for adder in adders for cell in self.flip_flops(adder)}
+        return bool(adders) and own <= {_control(self._cells[flip_flop])}
+
     def adders(self, carry: str | None) -> Iterator[Cell]:
         """The LUTs that nextpnr puts into the cells of a chain, from its first carry on."""
         while carry is not None:
@@ -102,6 +118,11 @@ class _Chains:
 
     def _users(self, bit: int) -> list[Cell]:
         return [self._cells[name] for name, _ in self._wiring.readers[bit]]
+
+
+def _control(flip_flop: Cell) -> tuple[Any, ...]:
+    """What all flip-flops of a tile must have in common."""
+    return flip_flop["type"], *(flip_flop["connections"].get(port, [None])[0] for port in "CERS")
 
 
 def _module_of(name: str) -> str:

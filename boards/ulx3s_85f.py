@@ -26,6 +26,6 @@ BOARD = ulx3s(
     size="85F",
     platform=ULX3S_85F_Platform,
     config="ulx3s_85f",
-    frequency=60e6,
+    frequency=70e6,
     fabric=_FABRIC,
 )

@@ -42,13 +42,17 @@ equiv_status -assert
 )
 
 
-def design(*, enable: bool) -> str:
-    """Two adders with a carry in from a flip-flop, their sums registered, and three flip-flops behind one another."""
+def design(*, enable: bool, same: bool) -> str:
+    """Two adders with a carry in from a flip-flop, their sums registered, and three flip-flops behind one another.
+
+    With `enable` the sums have one, and with `same` the carries, too.
+    """
     m = Module()
     x, y, carry, data, on, q = Signal(6), Signal(6), Signal(2), Signal(), Signal(), Signal(16)
     platform = load_board("icebreaker").platform()
     fed = Signal(2, reset_less=True)
-    m.d.sync += fed.eq(carry)
+    with m.If(on | (not (enable and same))):
+        m.d.sync += fed.eq(carry)
     sums = []
     for k in range(2):
         chain = CarryChain(m, platform, f"chain{k}")
@@ -86,13 +90,13 @@ def logic_cells(netlist: str, directory: Path) -> int:
     return int(found[1])
 
 
-@pytest.mark.parametrize("enable", [False, True])
-def test_same_circuit_in_fewer_cells(enable: bool, tmp_path: Path) -> None:
-    """A cell less for each chain whose flip-flops have neither enable nor reset, else none."""
-    gold = synthesize(design(enable=enable), tmp_path)
+@pytest.mark.parametrize(("enable", "same"), [(False, True), (True, False), (True, True)])
+def test_same_circuit_in_fewer_cells(enable: bool, same: bool, tmp_path: Path) -> None:
+    """A cell less for each chain whose flip-flops have the enable of the one that feeds it, else none."""
+    gold = synthesize(design(enable=enable, same=same), tmp_path)
     gate = fill_carry_feeds(gold)
     moved = [name for name in json.loads(gate)["modules"]["top"]["cells"] if name.endswith(".feed")]
-    assert len(moved) == (0 if enable else 2)
+    assert len(moved) == (2 if same else 0)
     assert logic_cells(gold, tmp_path) - logic_cells(gate, tmp_path) == len(moved)
     (tmp_path / "gate.json").write_text(gate)
     (tmp_path / "cells.v").write_text(cell_models("ice40", ["SB_LUT4", "SB_CARRY", "SB_DFF", "SB_DFFE"]))
