@@ -90,8 +90,9 @@ class _Chains:
     def feeder(self, carry: str) -> str | None:
         """The flip-flop without a LUT in front whose output is the carry in."""
         name = self._wiring.source(carry, "CI")
-        flip_flop = name is not None and self._cells[name]["type"].startswith("SB_DFF")
-        return name if flip_flop and self.has_no_lut(name) else None
+        if name is None or not self._cells[name]["type"].startswith("SB_DFF"):
+            return None
+        return name if self.has_no_lut(name) else None
 
     def takes(self, carry: str, flip_flop: str) -> bool:
         """Whether the flip-flop may stand in the tile of that chain."""

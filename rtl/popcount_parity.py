@@ -122,7 +122,7 @@ class ParityPopcount(wiring.Component):
         return m
 
     @staticmethod
-    def _full_adder(m: Module, platform: object, bits: Sequence[Value], name: str) -> list[Signal]:
+    def _full_adder(m: Module, platform: object, bits: Sequence[Value], name: str) -> list[Value]:
         return [
             lut4(m, platform, lambda x, y, z: x ^ y ^ z, *bits, name=f"{name}_sum"),
             lut4(m, platform, lambda x, y, z: (x & y) | (z & (x | y)), *bits, name=f"{name}_carry"),
