@@ -11,10 +11,10 @@ BOARD = Board(
     title="iCEBreaker (iCE40UP5K-SG48)",
     platform=ICEBreakerPlatform,
     config="icebreaker",
-    frequency=36e6,
-    frequencies={"up5k": 36e6},
+    frequency=33e6,
+    frequencies={"up5k": 33e6},
     clock="clk12",
-    baud=1_000_000,  # 36 cycles; the FT2232H divides 12 MHz by 12
+    baud=1_000_000,  # 33 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red
     # Timing-driven ripup is what full devices need: no net takes a detour of 20 ns any more, and every seed routes. It
     # wants the default router. The static placer needs an eighth less wire than the default one on full devices.
