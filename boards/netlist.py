@@ -14,6 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from .wiring import top_module
+
 __all__ = ["add_settings", "open_carry_ends", "share_modules"]
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module (\S+)\n.*?^end\n", re.MULTILINE | re.DOTALL)
@@ -88,7 +90,5 @@ def add_settings(netlist: str, settings: Mapping[str, str]) -> str:
     if not settings:
         return netlist
     design = json.loads(netlist)
-    for module in design["modules"].values():
-        if module.get("attributes", {}).get("top"):
-            module["settings"] = dict(settings)
+    top_module(design)["settings"] = dict(settings)
     return json.dumps(design)

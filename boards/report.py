@@ -13,7 +13,7 @@ from ..golden.errors import DipoleError
 __all__ = ["ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed", "read_stuck"]
 
 _ROUNDS = 200
-"""Rounds after which a router that has not ended never will; those that do took 20 to 96."""
+"""Rounds after which a router that has not ended never will; those that do took 20 to 111."""
 
 
 class ReportError(DipoleError):

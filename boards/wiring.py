@@ -4,14 +4,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Cell", "Wiring", "top_cells"]
+__all__ = ["Cell", "Wiring", "top_cells", "top_module"]
 
 Cell = dict[str, Any]
 
 
+def top_module(design: Mapping[str, Any]) -> dict[str, Any]:
+    return next(module for module in design["modules"].values() if module.get("attributes", {}).get("top"))
+
+
 def top_cells(design: Mapping[str, Any]) -> dict[str, Cell]:
     """The cells of the top module, by name."""
-    return next(module["cells"] for module in design["modules"].values() if module.get("attributes", {}).get("top"))
+    return top_module(design)["cells"]
 
 
 class Wiring:
