@@ -155,7 +155,7 @@ def measure_devices(
 def _measure(
     board: Board, config: Config, frequency: float, seeds: int, progress: Callable[[str, int, int], None]
 ) -> DeviceResult:
-    platform = board.platform()
+    platform, mapping = board.platform(), board.mappings.get(config.name, ())
     exact = Pll.exact_frequency(platform, board.reference(platform), frequency, double=config.pump > 1)
     core = Top(config, clocks_per_bit=clocks_per_bit(exact, board.baud))
     # The netlist of the accelerator decides; what the board adds around it is decided by the board's name.
@@ -166,7 +166,9 @@ def _measure(
             work = Path(name)
             design = Top(config, clocks_per_bit=clocks_per_bit(exact, board.baud))
             try:
-                report = run_flow(board, design, frequency=frequency, seeds=seeds, work=work, progress=progress)
+                report = run_flow(
+                    board, design, frequency=frequency, seeds=seeds, mapping=mapping, work=work, progress=progress
+                )
             except TimingError as error:
                 report = error.report
         fmax = {
@@ -175,7 +177,7 @@ def _measure(
         }
         return {"used": {cell: list(counts) for cell, counts in report.best.cells.items()}, "fmax": fmax}
 
-    key = [text, board.name, _options(board), frequency, seeds, _versions()]
+    key = [text, board.name, _options(board), [*mapping], frequency, seeds, _versions()]
     return DeviceResult(board=board.name, config=config, wanted=exact / 1e6, **cached("device", key, make))
 
 

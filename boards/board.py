@@ -1,6 +1,6 @@
 """What a board file states, and the top level all boards share: clock, reset, UART pins around a core."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class Board:
     frequency: float
     """Clock of the design, Hz, unless the user gives another."""
     frequencies: Mapping[str, float] = field(default_factory=dict)
-    """The same for other presets, by name, that need another one."""
+    """The same for other presets, by name, that are made for the board."""
     clock: str
     """Platform resource of the crystal."""
     pll_pad: bool = True
@@ -65,6 +65,8 @@ class Board:
     """Output of the core ("busy", "error") -> LED of the platform that shows it."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Options of the platform's tool flow."""
+    mappings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Presets that are better with other commands of ABC than those of Yosys, see `mapping.py`, by name."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings of nextpnr for which it has no option, by name; it reads them from the netlist."""
     placers: tuple[str, ...] = ("static",)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,9 @@ def build_board(
     core = Top(chosen, clocks_per_bit=bit)
     facts = {"configuration": dataclasses.asdict(chosen), "configuration_hash": f"{chosen.hash32:08x}"}
     built = build_core(
-        board, core, frequency=wanted, seeds=seeds, first=first, output=output, progress=progress, facts=facts
-    )
+        board, core, frequency=wanted, mapping=board.mappings.get(chosen.name, ()), seeds=seeds, first=first,
+        output=output, progress=progress, facts=facts,
+    )  # fmt: skip
     _write(output / f"{board.name}.config.json", chosen.to_json())
     return built
 
@@ -86,6 +88,7 @@ def build_core(
     *,
     frequency: float,
     seeds: int,
+    mapping: Sequence[str] = (),
     first: bool = False,
     output: Path,
     progress: Progress = _silent,
@@ -101,7 +104,10 @@ def build_core(
     with tempfile.TemporaryDirectory(prefix="dipole-build-") as name:
         work = Path(name)
         try:
-            report = run_flow(board, core, frequency=frequency, seeds=seeds, first=first, work=work, progress=progress)
+            report = run_flow(
+                board, core, frequency=frequency, seeds=seeds, mapping=mapping, first=first, work=work,
+                progress=progress,
+            )  # fmt: skip
         except (FlowError, ToolError) as error:
             if not (text := read_log(work)):
                 raise

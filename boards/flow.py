@@ -15,6 +15,7 @@ from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
 from .carry_feeds import fill_carry_feeds
 from .floorplan import place_array
+from .mapping import mapping_script
 from .netlist import add_settings, open_carry_ends, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import ToolError, find_tool, run_tool
@@ -42,10 +43,11 @@ class TimingError(FlowError):
         self.report = report
 
 
-def _options(board: Board) -> dict[str, str]:
+def _options(board: Board, mapping: Sequence[str]) -> dict[str, str]:
     """Options for the platform's flow: the board's and our own."""
     options = dict(board.overrides)
     options["nextpnr_opts"] = f"{options.get('nextpnr_opts', '')} --report report.json --timing-allow-fail".lstrip()
+    options["script_after_read"] = "\n".join((_NO_COLLISION_LOGIC, mapping_script(mapping)))
     if board.by_block:
         options["synth_opts"] = f"{options.get('synth_opts', '')} -noflatten"
         options["script_after_synth"] = "flatten; opt_clean -purge"
@@ -68,12 +70,14 @@ def run_flow(
     seeds: int,
     work: Path,
     progress: Progress,
+    mapping: Sequence[str] = (),
     first: bool = False,
     jobs: int | None = None,
 ) -> FlowReport:
     """Build `core` on `board` at `frequency` (Hz) in the empty folder `work` with seeds 1..`seeds`.
 
-    With `first` the first seed that meets timing ends the others, which the report leaves out.
+    `mapping` are commands of ABC in place of Yosys' own. With `first` the first seed that meets timing ends the others,
+    which the report leaves out.
 
     Leaves the packed bitstream of the best seed as `work / board.bitstream`; `read_log` collects what the tools said.
     Raises TimingError when no seed meets timing, FlowError when the design does not fit, ToolError for missing tools.
@@ -88,8 +92,7 @@ def run_flow(
         top,
         "top",
         emit_src=False,
-        script_after_read=_NO_COLLISION_LOGIC,
-        **_options(board),
+        **_options(board, mapping),
     )
     for name, content in plan.files.items():
         text = content.decode() if isinstance(content, bytes) else content

@@ -3,6 +3,7 @@
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 
 from .board import Board
+from .mapping import SMALL
 
 __all__ = ["BOARD"]
 
@@ -12,7 +13,7 @@ BOARD = Board(
     platform=ICEBreakerPlatform,
     config="icebreaker",
     frequency=33e6,
-    frequencies={"up5k": 33e6},
+    frequencies={"up5k": 36e6},
     clock="clk12",
     baud=1_000_000,  # 33 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red
@@ -22,6 +23,7 @@ BOARD = Board(
     # free on a full device.
     # No -dsp: its pass (ice40_dsp) takes the clock off multipliers that the design instantiates (primitives/dsp.py).
     overrides={"synth_opts": "-device u -dffe_min_ce_use 3", "nextpnr_opts": "--tmg-ripup"},
+    mappings={"icebreaker": SMALL},
     placers=("static", "heap"),
     cells={
         "ICESTORM_LC": "logic cells",

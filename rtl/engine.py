@@ -160,6 +160,10 @@ class Engine(wiring.Component):
         def last_at(name: str):
             """`Phase.last` at some place: it is the same again after every two cycles, and undefined
             in the first ones behind a reset, when no step can be under way yet."""
+            if not stages:
+                last = Signal(name=f"last_{name}", reset_less=True)
+                m.d.fast += last.eq(~phase.last)
+                return last
             last = phase.last
             for k in range(_WAY):
                 last = relayed(last, f"last_{name}_{k}", domain="fast")

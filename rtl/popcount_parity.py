@@ -12,9 +12,6 @@ from .primitives.ice40 import CarryChain, lut4
 
 __all__ = ["ParityPopcount"]
 
-_LEVELS = 2
-"""Levels of adders between two registers behind the first one."""
-
 
 class ParityPopcount(wiring.Component):
     """Popcount of the XNOR of two recoded words, as `o + carry`.
@@ -60,7 +57,7 @@ class ParityPopcount(wiring.Component):
 
     @classmethod
     def latency(cls, config: Config) -> int:
-        return 1 + -(-cls._levels(config) // _LEVELS)
+        return 1 + max(1, cls._levels(config) - 1)
 
     def elaborate(self, platform):
         m = Module()
@@ -89,7 +86,7 @@ class ParityPopcount(wiring.Component):
         rest, parity, loose = registered([rest, parity, loose])
 
         # Full adders of three carries, then adders of two numbers and a carry: first in a chunk, until it is one
-        # number, then of neighbouring chunks.
+        # number, then of neighbouring chunks. A register behind each level, but full adders are one LUT only.
         numbers: list[list[list[Value]]] = []
         for level in range(levels):
             if not level:
@@ -116,7 +113,7 @@ class ParityPopcount(wiring.Component):
                 pairs = len(numbers) // 2
                 jobs = [(numbers[2 * i][0], numbers[2 * i + 1][0], loose[i]) for i in range(pairs)]
                 numbers, loose = [[n] for n in self._adders(m, platform, jobs, f"join{level}")], loose[pairs:]
-            if (level + 1) % _LEVELS == 0 or level == levels - 1:
+            if level or levels == 1:
                 numbers, rest, parity, loose = registered([numbers, rest, parity, loose])
         m.d.comb += [self.o.eq(Cat(*parity, *numbers[0][0])), self.carry.eq(loose[0])]
         return m

@@ -22,6 +22,8 @@ endmodule
     for cell in cells:
         found = re.search(rf"^module {cell}\s*[(#].*?^endmodule", text, re.DOTALL | re.MULTILINE)
         assert found, cell
-        model = re.sub(r"specify.*?endspecify|`ICE40_DEFAULT_ASSIGNMENT_[01]", "", found[0], flags=re.DOTALL)
+        model = re.sub(
+            r"specify.*?endspecify|`ICE40_DEFAULT_ASSIGNMENT_(?:[01]|V\(.*?\))", "", found[0], flags=re.DOTALL
+        )
         models.append(model.replace("`SB_DFF_INIT", "initial Q = 0;"))
     return "\n".join(models)
