@@ -46,8 +46,8 @@ class Config:
     With 2 the array and the read ports of its buffers are in clock domain `fast`."""
     levels: int = 1
     """Levels between two registers in the tree of a PE, 1..3: of adders, and on iCE40 with W > 1 the choice of pairs in
-    front of them. With W = 1 on iCE40 it is one behind each, whatever this is. With 1 accumulators are cut into parts on iCE40, where the
-    tree leaves time for that, and long ones on ECP5: a faster PE of more cells."""
+    front of them; with W = 1 on iCE40 always one. With 1 accumulators are cut into parts on iCE40, where the tree
+    leaves time for that, and long ones on ECP5: a faster PE of more cells."""
     hop: int = 64
     """PEs between two forwarding registers, 1..64: 1 is purely systolic, 64 broadcasts."""
     stages: int = 0
