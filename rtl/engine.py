@@ -158,7 +158,7 @@ class Engine(wiring.Component):
             row_data, copies = recode_chunk(m, platform, loader.row_data, config, family), config.chunks_per_lanes
 
         def last_at(name: str):
-            """`Phase.last` at some place: it is the same again after every two cycles, and undefined
+            """`Phase.last` at some place, in a register of its own: it is turned round in every cycle, and undefined
             in the first ones behind a reset, when no step can be under way yet."""
             if not stages:
                 last = Signal(name=f"last_{name}", reset_less=True)

@@ -90,8 +90,9 @@ def test_device_figures_also_where_timing_is_missed(met: bool, monkeypatch: pyte
     achieved = {1: 30.0, 2: 25.5}
     calls = []
 
-    def run_flow(board, core, *, frequency, seeds, work, progress):
+    def run_flow(board, core, *, frequency, seeds, mapping, work, progress):
         calls.append(frequency)
+        assert not mapping  # that is for presets
         cells = {"ICESTORM_LC": (5000, 5280)}
         crystal = {"crystal": ClockResult(300, 12)}
         clocks = {seed: {"clk": ClockResult(mhz, frequency / 1e6), **crystal} for seed, mhz in achieved.items()}

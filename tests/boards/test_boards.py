@@ -20,6 +20,7 @@ def test_board_is_complete(name: str) -> None:
     for config in (board.config, *board.frequencies):
         frequency = board.frequency_of(config)
         assert config in PRESETS and clocks_per_bit(frequency, board.baud) * board.baud == frequency
+    assert {*board.mappings} <= {board.config, *board.frequencies}
 
 
 def test_unknown_board() -> None:

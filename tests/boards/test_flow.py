@@ -47,6 +47,16 @@ def test_build(name: str, cell: str, seeds: int, tmp_path: Path) -> None:
     assert [done for _, done, _ in stages] == sorted(done for _, done, _ in stages)
 
 
+def test_mapping_is_what_abc_does(tmp_path: Path) -> None:
+    """The preset's own commands run; ABC that ends before it has written anything ends synthesis."""
+    board = load_board("icebreaker")
+    mapping = board.mappings[board.config]
+    work = {"frequency": board.frequency, "seeds": 1, "output": tmp_path}
+    assert build_core(board, Echo(), mapping=mapping, **work).report.best.met
+    with pytest.raises(ToolError, match="yosys"):
+        build_core(board, Echo(), mapping=["quit", *mapping], **work)
+
+
 @pytest.mark.parametrize("name", ["icebreaker", "ulx3s_25f"])
 def test_two_clocks(name: str, tmp_path: Path) -> None:
     """The PLL makes both, block RAM is written with one and read with the other, and what crosses is timed."""
