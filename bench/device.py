@@ -1,6 +1,7 @@
 """`dipole bench device`: the whole accelerator on its board's device, routed with several seeds."""
 
 import dataclasses
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from amaranth.back import rtlil
 
-from ..boards import load_board
+from ..boards import flow, load_board
 from ..boards.board import Board, clocks_per_bit
 from ..boards.flow import TimingError, run_flow
 from ..golden.errors import DipoleError
@@ -119,9 +120,18 @@ def _versions() -> dict[str, str]:
 
 
 def _options(board: Board) -> str:
-    options = ", ".join(f"{name} = {value}" for name, value in board.overrides.items())
+    named = {**board.overrides, **board.settings} | {
+        f"ABC for {preset}": ";".join(m) for preset, m in board.mappings.items()
+    }
+    options = ", ".join(f"{name} = {value}" for name, value in named.items())
     synthesis = "block by block" if board.by_block else "flattened"
     return f"{options or 'no options'}; placer {', else '.join(board.placers)}; {synthesis}"
+
+
+def _flow_digest() -> str:
+    """Changes with the board files and with anything that happens around the tools."""
+    files = sorted(Path(flow.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def measure_devices(
@@ -177,7 +187,7 @@ def _measure(
         }
         return {"used": {cell: list(counts) for cell, counts in report.best.cells.items()}, "fmax": fmax}
 
-    key = [text, board.name, _options(board), [*mapping], frequency, seeds, _versions()]
+    key = [text, board.name, [*mapping], _flow_digest(), frequency, seeds, _versions()]
     return DeviceResult(board=board.name, config=config, wanted=exact / 1e6, **cached("device", key, make))
 
 

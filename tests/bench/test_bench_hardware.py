@@ -114,7 +114,9 @@ def test_device_figures_also_where_timing_is_missed(met: bool, monkeypatch: pyte
     measured.write_section(tmp_path / "performance.md")
     unrouted = dataclasses.replace(result, fmax={"1": 0.0, "2": 30.0})
     assert unrouted.row()[5:] == ("not routed, 30.0", "not routed", "not routed", "none")
-    assert "bench device: begin" in (tmp_path / "performance.md").read_text()
+    section = (tmp_path / "performance.md").read_text()
+    assert "bench device: begin" in section
+    assert "-dffe_min_ce_use 3" in section and "ABC for icebreaker = &scorr" in section
 
 
 @pytest.mark.parametrize(
