@@ -20,7 +20,7 @@ from .netlist import add_settings, open_carry_ends, share_modules
 from .report import FlowReport, SeedResult, read_excess, read_seed, read_stuck
 from .toolchain import ToolError, find_tool, run_tool
 
-__all__ = ["FlowError", "Progress", "TimingError", "read_log", "require_tools", "run_flow"]
+__all__ = ["FlowError", "Progress", "TimingError", "flow_options", "read_log", "require_tools", "run_flow"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, steps done, steps in all."""
@@ -43,7 +43,7 @@ class TimingError(FlowError):
         self.report = report
 
 
-def _options(board: Board, mapping: Sequence[str]) -> dict[str, str]:
+def flow_options(board: Board, mapping: Sequence[str]) -> dict[str, str]:
     """Options for the platform's flow: the board's and our own."""
     options = dict(board.overrides)
     options["nextpnr_opts"] = f"{options.get('nextpnr_opts', '')} --report report.json --timing-allow-fail".lstrip()
@@ -92,7 +92,7 @@ def run_flow(
         top,
         "top",
         emit_src=False,
-        **_options(board, mapping),
+        **flow_options(board, mapping),
     )
     for name, content in plan.files.items():
         text = content.decode() if isinstance(content, bytes) else content

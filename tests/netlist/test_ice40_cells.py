@@ -1,9 +1,10 @@
 """The accelerator as the cells of an iCE40, as boards make them: the same bytes as the reference, in the same cycles.
 
-Synthesis with the commands of a board, its own mapping of logic included, then the passes over the netlist; Yosys'
-models of the cells. What is placed and routed is such a netlist.
+Synthesis as the iCEBreaker has it for each of its presets, mapping of logic included, then the passes over the netlist;
+Yosys' models of the cells. What is placed and routed is such a netlist.
 """
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -15,31 +16,34 @@ import pytest
 from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 from cell_models import cell_models
 
+from dipole.boards import load_board
 from dipole.boards.carry_feeds import fill_carry_feeds
-from dipole.boards.mapping import SMALL, mapping_script
+from dipole.boards.flow import flow_options
 from dipole.boards.toolchain import run_tool
 from dipole.boards.wiring import top_cells
 from dipole.cli.testbench import conversation
 from dipole.compiler.mapping import compile_network
 from dipole.compiler.random_networks import Limits, random_codes, random_network
 from dipole.rtl.config import Config
+from dipole.rtl.presets import PRESETS
 from dipole.rtl.top import Top
 from dipole.sim.testbench import testbench as write_testbench
 from dipole.sim.verilator_env import environment
 
 
-def config(planes: int, levels: int) -> Config:
-    return Config(
-        name=f"w{planes}", rows=2, columns=4, lanes=16, planes=planes, pump=2, levels=levels, memory_lag=1,
-        mem_width=64, mem_depth=1024, row_depth=64, column_depth=64, acc_width=20, ladder_depth=16, queue_depth=1,
+def small(preset: str) -> Config:
+    """The preset with fewer PEs and less memory."""
+    return dataclasses.replace(
+        PRESETS[preset], rows=2, columns=4, lanes=16, chunk=8, mem_width=64, mem_depth=1024, row_depth=64,
+        column_depth=64, ladder_depth=16, sum_column=True,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("planes", "levels", "mapping"), [(1, 2, SMALL), (4, 1, ())], ids=["w1-small", "w4"])
-def test_cells_of_a_board(planes: int, levels: int, mapping: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", ["icebreaker", "up5k"])
+def test_cells_of_a_board(preset: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     network = random_network(rng, Limits(layers=2, size=4, channels=6, kernel=3, bits=3))
-    program = compile_network(network, config(planes, levels))
+    program = compile_network(network, small(preset))
     script, cycles = conversation(program, random_codes(rng, network))
     bench = write_testbench(script, top="dipole", sources=[], limit=cycles + 100_000, comment="", pump=2)
     for name, text in bench.items():
@@ -50,8 +54,10 @@ def test_cells_of_a_board(planes: int, levels: int, mapping: tuple[str, ...], tm
     (tmp_path / "top.il").write_text(
         rtlil.convert(Top(program.config), platform=platform, name="dipole", emit_src=False)
     )
-    synthesis = "synth_ice40 -dffe_min_ce_use 3 -top dipole -json top.json"
-    (tmp_path / "top.ys").write_text(f"read_rtlil top.il\n{mapping_script(mapping)}\n{synthesis}\n")
+    board = load_board("icebreaker")
+    options = flow_options(board, board.mappings.get(preset, ()))
+    synthesis = f"synth_ice40 {options['synth_opts']} -top dipole -json top.json"
+    (tmp_path / "top.ys").write_text(f"read_rtlil top.il\n{options['script_after_read']}\n{synthesis}\n")
     run_tool("yosys", ["-q", "top.ys"], directory=tmp_path, log=tmp_path / "yosys.log")
     netlist = fill_carry_feeds((tmp_path / "top.json").read_text())
     (tmp_path / "filled.json").write_text(netlist)
