@@ -53,40 +53,45 @@ class Aligner(wiring.Component):
         planes, per_lanes = config.planes, config.chunks_per_lanes
         per_ladder = 32 // config.chunk
         parts = max(per_lanes, per_ladder)
-        width = exact_log2(config.chunks_per_word)
-        place = self.place[:width]
-        chunks = Array(self.rdata.word_select(k, config.chunk) for k in range(config.chunks_per_word))
+        width = len(self.place)
+        # (A word of one chunk: as if there were two.)
+        chunks = [self.rdata.word_select(k % config.chunks_per_word, config.chunk) for k in range(1 << width)]
 
         def late(value, name: str):
             """`value`, which goes with the step that reads, in the cycle in which the word comes."""
             return delay_line(m, value, 1 + config.memory_lag, name, reset_less=True)[-1]
 
         whole = Mux(self.weight, per_lanes - 1, per_ladder - 1)  # chunks of a lane word, of 32 bits - 1
-        mask = Signal(range(parts))
+        mask = Signal(width)
         m.d.comb += mask.eq(Mux(self.act, self.unit_mask[: exact_log2(per_lanes)], whole) if planes == 1 else whole)
         # Lane words, ladder words and the planes of a chunk may all fill memory words; then no chunk changes its place.
         straight = planes > 1 and {config.chunks_per_word} == {parts, per_lanes, per_ladder, planes}
-        if planes == 1:
-            filled_in = late(~self.need, "filled_in")
-        else:
+        if planes > 1:
             constant, pad = late(self.constant, "constant_late"), late(self.pad, "pad_late")
-        for p in range(parts):
-            at = Signal(max(1, width), name=f"place{p}")
-            m.d.comb += at.eq(place ^ ((place ^ p) & mask))
-            if straight:
-                chunk = Mux(constant[p], pad[p].replicate(config.chunk), chunks[p])
-            elif planes > 1:
-                chunk = chunks[late(at, f"at{p}")[:width]]
-            else:  # where no memory word is needed, `at` is the constant
-                at = late(Mux(self.need, at, self.pad.replicate(len(at))), f"at{p}")
-                chunk = Mux(filled_in, at[0].replicate(config.chunk), chunks[at[:width]])
-            m.d.sync += self.wdata.word_select(p, config.chunk).eq(chunk)
+        if straight:
+            found = [Mux(constant[p], pad[p].replicate(config.chunk), chunks[p]) for p in range(parts)]
+        else:
+            # Place p gets chunk (p & mask) | (place & ~mask): a choice of two for each bit of these numbers.
+            found = chunks
+            for bit in reversed(range(width)):
+                odd = [self.place[bit] & ~mask[bit], self.place[bit] | mask[bit]]
+                if planes == 1 and bit == 0:  # where no memory word is needed, the choice is the constant
+                    odd = [Mux(self.need, o, self.pad) for o in odd]
+                odd = [late(o, f"odd{bit}_{k}") for k, o in enumerate(odd)]
+                found = [
+                    Mux(odd[p >> bit & 1], found[p | 1 << bit], found[p & ~(1 << bit)])
+                    for p in range(max(parts, 1 << bit))
+                ]
+            if planes == 1:
+                filled_in = late(~self.need, "filled_in")
+                found = [Mux(filled_in, odd[p & 1].replicate(config.chunk), chunk) for p, chunk in enumerate(found)]
+        m.d.sync += self.wdata.eq(Cat(found))
         if straight:
             m.d.comb += self.row_data.eq(self.wdata)
         elif planes > 1:
             shift = exact_log2(planes)
-            group = late(place[shift:], "group")
+            group = late(self.place[shift:], "group")
             for v in range(planes):
-                chunk = Mux(constant[v], pad[v].replicate(config.chunk), chunks[Cat(Const(v, shift), group)])
+                chunk = Mux(constant[v], pad[v].replicate(config.chunk), Array(chunks)[Cat(Const(v, shift), group)])
                 m.d.sync += self.row_data.word_select(v, config.chunk).eq(chunk)
         return m

@@ -108,16 +108,11 @@ class Link(wiring.Component):
         m.d.comb += at_last.eq(address == last)
 
         # --- shift register for header, data and reply ----------------------------------------------
-        # Data enter at the top; a header enters at bit 31, so that its argument comes to stand in bits 31..0.
-        word = Signal(config.mem_width, reset_less=True)
-        argument = word[:32]
+        # The argument of a header, or 32 bits of a word of data.
+        argument = Signal(32, reset_less=True)
         shift, load = Signal(), Signal()
         with m.If(shift):
-            m.d.sync += word.eq(Cat(word[8:], self.i.payload))
-            if config.mem_width > 32:
-                with m.If(~in_data):
-                    m.d.sync += word[24:32].eq(self.i.payload)
-
+            m.d.sync += argument.eq(Cat(argument[8:], self.i.payload))
         with m.If(load):
             m.d.sync += argument.eq(Mux(op[0], self.cycles, config.hash32))
 
@@ -147,16 +142,17 @@ class Link(wiring.Component):
         m.d.sync += crc.start.eq(restart)
 
         # --- memory port -----------------------------------------------------------------------------
-        write, fetch = Signal(), Signal()
+        parts = config.mem_width // 32
+        write, fetch = Signal(parts), Signal()
         fetched = delay_line(m, fetch, config.memory_lag, "fetched")[-1]
         m.d.sync += write.eq(0)
-        with m.If(write | fetch):
+        with m.If(write[-1] | fetch):
             m.d.sync += address.eq(increment(m, platform, address, name="address_next"))
         m.d.comb += [
             self.mem.addr.eq(address),
-            self.mem.en.eq(fetch | (write if config.mem_ports == 1 else 0)),
-            self.mem.we.eq(write.replicate(config.granules_per_word)),
-            self.mem.wdata.eq(word),
+            self.mem.en.eq(fetch | (write.any() if config.mem_ports == 1 else 0)),
+            self.mem.we.eq(Cat(part.replicate(config.granules_per_word // parts) for part in write)),
+            self.mem.wdata.eq(argument.replicate(parts)),
             self.entry.eq(argument),
         ]
         if config.mem_ports > 1:
@@ -264,9 +260,12 @@ class Link(wiring.Component):
                 listen(broken=True)
                 m.d.comb += shift.eq(take)
                 with m.If(take):
-                    m.d.sync += step.eq(next_step)
+                    m.d.sync += [
+                        step.eq(next_step),
+                        write.eq(Cat(step[: exact_log2(word_bytes)] == 4 * part + 3 for part in range(parts))),
+                    ]
                     with m.If(step == word_bytes - 1):
-                        m.d.sync += [write.eq(1), step.eq(Mux(at_last, 8, 0))]
+                        m.d.sync += step.eq(Mux(at_last, 8, 0))
                         with m.If(at_last):
                             m.next = "HEADER"
 

@@ -9,6 +9,7 @@ from ..golden.isa import Op, StoreReg
 from ..golden.isa import Pool as Mode
 from .config import Config
 from .delay import delay_line
+from .gather import Gather
 from .isa import REGISTER, STORE
 from .ladder import Ladder
 from .pool import Pool
@@ -300,18 +301,16 @@ class Store(wiring.Component):
             pool.mode.eq(flag[latency].mode),
         ]
 
-        # --- gather codes to planes: the bits of the codes move on in every cycle ------------------------
+        # --- gather codes to planes ----------------------------------------------------------------------
         codes = [pool.o.word_select(p, 8) for p in range(ladders)]
         if several:
             shifted = [Cat(valid, code) for valid, code in zip(valid_planes, codes, strict=True)]
             codes = [Mux(reg[StoreReg.SHIFT], *both) for both in zip(shifted, codes, strict=True)]
-        # When group g of planes is written, a row has gone g places further; it then fills the lowest ones.
-        planes = []
-        for k in range(8 + several):
-            plane = Signal(columns + k // config.planes * ladders, name=f"plane{k}", reset_less=True)
-            m.d.sync += plane.eq(Cat(plane, (code[k] for code in codes))[ladders:])
-            planes.append(plane[:columns])
+        load = Signal()  # the last codes of a row are there
         writing, write = Signal(), Signal.like(last_write, reset_less=True)
+        m.submodules.gather = gather = Gather(config)
+        m.d.comb += [to.eq(code) for to, code in zip(gather.codes, codes, strict=True)]
+        m.d.comb += [gather.complete.eq(load), gather.group.eq(write)]
         # What happens to the codes that come in the next cycle.
         coming = flag[latency]
         emits = valids[latency] & ~raw & ((coming.mode == Mode.NONE) | (coming.mode == Mode.LAST))
@@ -323,7 +322,6 @@ class Store(wiring.Component):
             row_event.eq(Mux(raw, row_starts[lag], emits & coming.last)),
             new_tile.eq(Mux(raw, taken[lag].new_tile, starts | coming.tile)),
         ]
-        load = Signal()
         m.d.sync += load.eq(emits & coming.last)
         with m.If(load):
             m.d.sync += write.eq(0)
@@ -364,7 +362,7 @@ class Store(wiring.Component):
             for g in range(len(self.we)):
                 plane = g >> below & (config.planes - 1)
                 channel = g & (1 << below) - 1 | g >> below + plane_bits << below
-                part = Array(planes[plane :: config.planes])[write].word_select(channel % tile_granules, granule)
+                part = gather.o[plane].word_select(channel % tile_granules, granule)
                 m.d.comb += [
                     self.wdata.word_select(g, granule).eq(part),
                     self.we[g].eq(tile_here == channel // tile_granules),
