@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler.ladder_search import LadderError
 from ..compiler.layout import CompileError
 from ..compiler.mapping import compile_network
 from ..golden.errors import DipoleError
@@ -78,7 +79,7 @@ def count_cycles(preset: str, workload: str) -> int | None:
     config = PRESETS[preset]
     try:
         program = compile_network(WORKLOADS[workload].build(), config)
-    except CompileError:
+    except (CompileError, LadderError):
         return None
     return simulate_cycles(np.frombuffer(program.image, "<u4"), program.entry, config).cycles
 

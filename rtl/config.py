@@ -88,6 +88,10 @@ class Config:
     """Ladders working side by side = results requantized per cycle, a power of two, 1..columns."""
     queue_depth: int = 4
     """Instructions waiting in front of each engine, a power of two, 2..64."""
+    few_rams: bool = False
+    """Half as many block RAMs for lines of ladders, of which the array's clock reads a half at a time, and none for
+    codes that are pooled: registers instead. Needs `pump` = 2, no `stages`, and lines of 33 to 64 bits with multipliers
+    of 16."""
     pixel_bits: int = 10
     """Bits of image and kernel coordinates: heights and widths are below 2**pixel_bits, 6..12."""
 
@@ -122,7 +126,7 @@ class Config:
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be in {low}..{high}")
             if power and not _is_power_of_two(value):
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value}, must be a power of two")
-        for field in ("sum_column", "corrections"):
+        for field in ("sum_column", "corrections", "few_rams"):
             value = getattr(self, field)
             if type(value) is not bool:
                 raise ConfigError(f"configuration {self.name!r}: {field} is {value!r}, must be true or false")
@@ -135,6 +139,11 @@ class Config:
                 raise ConfigError(
                     f"configuration {self.name!r}: mem_width is {self.mem_width}, must be at least {what} ({size})"
                 )
+        if self.few_rams and (self.pump, self.stages, self.mul_width, self.line_words) != (2, 0, 16, 2):
+            raise ConfigError(
+                f"configuration {self.name!r}: few_rams needs pump = 2, stages = 0, mul_width = 16 and ladders of at "
+                f"most 64 bits; they are {self.pump}, {self.stages}, {self.mul_width} and {self.ladder_bits}"
+            )
         if self.mem_depth * self.granules_per_word > 1 << 21:
             raise ConfigError(
                 f"configuration {self.name!r}: mem_depth is {self.mem_depth}, that is "
@@ -331,7 +340,7 @@ class Config:
         device must agree on."""
         fields = dataclasses.asdict(self)
         del fields["name"]
-        for field in ("pump", "levels", "stages", "memory_lag", "mem_ports"):
+        for field in ("pump", "levels", "stages", "memory_lag", "mem_ports", "few_rams"):
             if fields[field] == self.__dataclass_fields__[field].default:
                 del fields[field]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())

@@ -15,6 +15,7 @@ from .delay import delay_line
 from .execute import Execute
 from .feed import Feed
 from .fetch import Fetch
+from .ladder_memory import LadderMemory
 from .loader import Loader
 from .memory import MemorySignature
 from .phase import Phase
@@ -211,10 +212,9 @@ class Engine(wiring.Component):
             len(loader.ladder_address) - exact_log2(config.ladders), 32,
         )  # fmt: skip
         for p in range(config.ladders):
-            m.submodules[f"ladder_memory_{p}"] = memory = Buffer(
-                width=32 * line_words, depth=config.ladder_depth // config.ladders, granule=32, stages=stages,
-                copies=line_words,
-            )  # fmt: skip
+            m.submodules[f"ladder_memory_{p}"] = memory = LadderMemory(config)
+            if config.few_rams:
+                m.d.comb += memory.last.eq(last_at(f"ladder_{p}"))
             m.d.comb += [
                 Cat(memory.read, memory.read_address).eq(
                     relayed(Cat(store.ladder_read, store.ladder_address), f"parameters_{p}")

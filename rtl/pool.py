@@ -1,8 +1,9 @@
 """Max pooling of codes, tile by tile."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ..golden.isa import Pool as Mode
 from .config import Config
@@ -16,7 +17,8 @@ class Pool(wiring.Component):
     """Keeps one code per row and column of the tile and takes the maximum over the tiles of a pooling window.
 
     `ladders` codes per cycle, latency 1 cycle. Mode NONE passes codes; FIRST stores them; NEXT stores the larger one of
-    code and stored code; LAST passes the larger one.
+    code and stored code; LAST passes and stores the larger one. They stand in a block RAM or, with `Config.few_rams`,
+    in a ring of registers per row.
 
     Members
     -------
@@ -44,28 +46,44 @@ class Pool(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        depth = config.rows * config.columns // config.ladders
-        m.submodules.ram = ram = BlockRam(width=8 * config.ladders, depth=depth)
-
+        groups = config.columns // config.ladders
+        depth = config.rows * groups
         index, here, previous = (Signal(range(depth), name=n, reset_less=True) for n in ("next", "here", "previous"))
         valid = Signal()
-        m.d.comb += [here.eq(Mux(self.start, 0, index)), ram.read_address.eq(here), ram.read.eq(self.valid)]
+        m.d.comb += here.eq(Mux(self.start, 0, index))
         m.d.sync += [valid.eq(self.valid), previous.eq(here)]
         with m.If(self.valid):
             m.d.sync += index.eq(increment(m, platform, here, name="index"))
 
+        before, best = Signal(8 * config.ladders), Signal(8 * config.ladders)
+        store = valid & (self.mode != Mode.NONE)
+        if config.few_rams:
+            rings = [
+                [Signal.like(best, name=f"row{r}_{k}", reset_less=True) for k in range(groups)]
+                for r in range(config.rows)
+            ]
+            row = previous >> exact_log2(groups)
+            m.d.comb += before.eq(Array(ring[-1] for ring in rings)[row])
+            for r, ring in enumerate(rings):
+                with m.If(store & (row == r)):
+                    m.d.sync += Cat(ring).eq(Cat(best, ring))
+        else:
+            m.submodules.ram = ram = BlockRam(width=8 * config.ladders, depth=depth)
+            m.d.comb += [
+                ram.read_address.eq(here),
+                ram.read.eq(self.valid),
+                before.eq(ram.read_data),
+                ram.write.eq(store),
+                ram.write_address.eq(previous),
+                ram.write_data.eq(best),
+            ]
+
         larger = []
         for k in range(config.ladders):
-            code, stored = self.code[8 * k : 8 * k + 8], ram.read_data[8 * k : 8 * k + 8]
+            code, stored = self.code[8 * k : 8 * k + 8], before[8 * k : 8 * k + 8]
             use = (self.mode == Mode.NEXT) | (self.mode == Mode.LAST)
             larger.append(Mux(use & (stored > code), stored, code))
-        best = Signal(8 * config.ladders)
-        m.d.comb += [
-            best.eq(Cat(larger)),
-            ram.write.eq(valid & ((self.mode == Mode.FIRST) | (self.mode == Mode.NEXT))),
-            ram.write_address.eq(previous),
-            ram.write_data.eq(best),
-        ]
+        m.d.comb += best.eq(Cat(larger))
         o = Signal(8 * config.ladders, reset_less=True)
         m.d.sync += o.eq(best)
         m.d.comb += self.o.eq(o)

@@ -52,12 +52,12 @@ def multiply_add(m: Module, platform: object, a: Value, b: Value, c: Value, *, n
     `deep` takes three cycles more: factors on their way to products of 18 bits, as the multipliers of an ECP5 make
     them, these on their way to two sums, and their sum.
 
-    On a UP5K three SB_MAC16 for factors up to 32 x 16 bits: the lower half of a with b and c, the upper half, whose
-    product the next cycle adds, and a register for the bits that are complete by then.
+    On a UP5K three SB_MAC16 for factors up to 32 x 16 bits: the lower half of a with b and c, the upper half (if any),
+    whose product the next cycle adds, and a register for the bits that are complete by then.
     """
     width = max(len(a) + len(b), len(c)) + 1
     o = Signal(width, name=name, reset_less=True)
-    if _has_dsp(platform) and _WIDTH < len(a) <= 2 * _WIDTH and len(b) <= _WIDTH and len(c) <= _WIDTH:
+    if _has_dsp(platform) and len(a) <= 2 * _WIDTH and len(b) <= _WIDTH and len(c) <= _WIDTH:
         low = _mac(m, f"{name}_low", {"B_REG": 1, "D_REG": 1, **_PRODUCT_PLUS_CD}, A=a[:_WIDTH], B=b, D=c)
         high = _mac(
             m, f"{name}_high", {"B_REG": 1, "PIPELINE_16x16_MULT_REG2": 1, **_PRODUCT_PLUS_CD},

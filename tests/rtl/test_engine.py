@@ -68,6 +68,11 @@ DEEP = dataclasses.replace(PRESETS["test_wide"], name="deep", stages=2, memory_l
 PUMP = dataclasses.replace(TINY, name="pump", pump=2, rows=3, hop=1, mem_ports=2)
 PUMP_PAIRS = dataclasses.replace(ONE_ROW, name="pump_pairs", pump=2, hop=3)
 PUMP_DEEP = dataclasses.replace(DEEP, name="pump_deep", pump=2, rows=5)
+# Lines of ladders read in halves, pooled codes in registers.
+FEW_RAMS = dataclasses.replace(PUMP, name="few_rams", few_rams=True, mul_width=16, acc_width=24)
+FEW_RAMS_PAIRS = dataclasses.replace(
+    PUMP_PAIRS, name="few_rams_pairs", rows=3, ladders=2, few_rams=True, mul_width=16, acc_width=23
+)
 # All that goes from PE to PE a cycle each, columns in an order of their own.
 SYSTOLIC = dataclasses.replace(PUMP, name="systolic", columns=8, stages=1, memory_lag=2, ladders=4)
 SYSTOLIC_PLANES = dataclasses.replace(SYSTOLIC, name="systolic_planes", planes=8, stages=2, memory_lag=3, mem_width=64)
@@ -75,9 +80,10 @@ SYSTOLIC_PLANES = dataclasses.replace(SYSTOLIC, name="systolic_planes", planes=8
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP, PUMP, PUMP_PAIRS, PUMP_DEEP, SYSTOLIC],
+    [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP, PUMP, PUMP_PAIRS, PUMP_DEEP, FEW_RAMS,
+     FEW_RAMS_PAIRS, SYSTOLIC],
     ids=lambda config: config.name,
-)
+)  # fmt: skip
 def test_random_programs(config: Config) -> None:
     check_programs(config, range(12))
 
