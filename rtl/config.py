@@ -336,11 +336,11 @@ class Config:
 
     @property
     def hash32(self) -> int:
-        """CRC-32 of all fields but the name, and but those of registers that have their defaults: what a program and a
-        device must agree on."""
+        """CRC-32 of all fields but the name and `few_rams`, of which programs see nothing, and but those of registers
+        that have their defaults: what a program and a device must agree on."""
         fields = dataclasses.asdict(self)
-        del fields["name"]
-        for field in ("pump", "levels", "stages", "memory_lag", "mem_ports", "few_rams"):
+        del fields["name"], fields["few_rams"]
+        for field in ("pump", "levels", "stages", "memory_lag", "mem_ports"):
             if fields[field] == self.__dataclass_fields__[field].default:
                 del fields[field]
         return zlib.crc32(json.dumps(fields, sort_keys=True).encode())

@@ -39,7 +39,7 @@ def small(preset: str) -> Config:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", ["icebreaker", "up5k"])
+@pytest.mark.parametrize("preset", ["icebreaker", "up5k", "up5k_w1"])
 def test_cells_of_a_board(preset: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     network = random_network(rng, Limits(layers=2, size=4, channels=6, kernel=3, bits=3))

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from dipole.rtl.config import ConfigError
 from dipole.rtl.presets import PRESETS
 
 
@@ -30,3 +31,18 @@ def test_operands_go_from_the_middle_to_both_sides(columns: int, hop: int) -> No
     assert left == list(range(len(left)))[::-1] and right == list(range(len(right)))
     assert 0 <= len(right) - len(left) <= 2
     assert max(skews) == config.skew - (config.rows - 1) // hop
+
+
+@pytest.mark.parametrize(
+    "change", [{"pump": 1}, {"stages": 1}, {"mul_width": 15}, {"acc_width": 26}, {"corrections": True, "acc_width": 25}]
+)
+def test_few_rams_need_lines_that_halve(change: dict) -> None:
+    with pytest.raises(
+        ConfigError, match=r"'up5k_w1': few_rams needs pump = 2, stages = 0, mul_width = 16 and ladders"
+    ):
+        dataclasses.replace(PRESETS["up5k_w1"], **change)
+
+
+def test_few_rams_run_the_same_programs() -> None:
+    config = PRESETS["up5k_w1"]
+    assert dataclasses.replace(config, few_rams=False).hash32 == config.hash32

@@ -1,7 +1,7 @@
 """The engine with the array of each family: same values, same cycles, same memory as the golden machine."""
 
 import pytest
-from test_engine import PUMP, PUMP_DEEP, PUMP_PAIRS, SYSTOLIC, SYSTOLIC_PLANES, check
+from test_engine import FEW_RAMS, PUMP, PUMP_DEEP, PUMP_PAIRS, SYSTOLIC, SYSTOLIC_PLANES, check
 
 from dipole.rtl.config import Config
 from dipole.rtl.engine import Engine
@@ -19,7 +19,7 @@ def ecp5(config: Config) -> Engine:
 
 @pytest.mark.parametrize(
     "config",
-    [PRESETS["test_tiny"], PRESETS["test_wide"], PUMP, PUMP_PAIRS, PUMP_DEEP, SYSTOLIC],
+    [PRESETS["test_tiny"], PRESETS["test_wide"], PUMP, PUMP_PAIRS, PUMP_DEEP, FEW_RAMS, SYSTOLIC],
     ids=lambda config: config.name,
 )
 @pytest.mark.parametrize("component", [ice40, ecp5])
