@@ -10,6 +10,7 @@ from .config import Config
 from .delay import delay_line
 from .isa import REGISTER, REPEAT
 from .primitives.adders import add_or_load
+from .primitives.dsp import held
 
 __all__ = ["Fetch"]
 
@@ -71,12 +72,15 @@ class Fetch(wiring.Component):
 
         pc = Signal(min(20, len(self.address) + slots + 1), reset_less=True)
         slot = pc[:slots]
-        word, others = Signal(32, reset_less=True), Signal(config.mem_width - 32, reset_less=True)
+        word = Signal(32, reset_less=True)
         repeat, field = Signal(REPEAT), Signal(REGISTER)
         m.d.comb += [repeat.eq(word), field.eq(word), [port.payload.eq(word) for port in self.o]]
 
         # --- decode ------------------------------------------------------------------------------------
         reading, dispatch, follow = Signal(), Signal(), Signal()
+        others = Cat(
+            held(m, platform, self.rdata.word_select(k, 32), reading, name=f"other{k}") for k in range(1, 1 << slots)
+        )
         is_register, is_repeat, is_halt = Signal(), Signal(), Signal()
         targets = Signal(len(Engine))
         opcode = Signal(4)
@@ -125,7 +129,7 @@ class Fetch(wiring.Component):
             self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
         ]
         with m.If(reading):
-            m.d.sync += [word.eq(self.rdata.word_select(slot, 32)), others.eq(self.rdata[32:])]
+            m.d.sync += word.eq(self.rdata.word_select(slot, 32))
         with m.Elif(follow):
             m.d.sync += word.eq(Cat(Const(0, 32), others).word_select(slot, 32))
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .buffer import Buffer
 from .config import Config
+from .primitives.dsp import held
 from .primitives.ram import BlockRam
 
 __all__ = ["LadderMemory"]
@@ -56,7 +57,8 @@ class LadderMemory(wiring.Component):
             m.d.comb += self.read_data.eq(buffer.read_data)
             return m
         m.submodules.ram = ram = BlockRam(width=32, depth=2 * self.depth, read_domain="fast")
-        upper, lower = Signal(32, reset_less=True), Signal(32, reset_less=True)
+        upper = Signal(32, reset_less=True)
+        lower = held(m, platform, ram.read_data, ~self.last, name="lower", domain="fast")
         m.d.comb += [
             ram.read.eq(self.read),
             ram.read_address.eq(Cat(~self.last, self.read_address)),
@@ -66,6 +68,4 @@ class LadderMemory(wiring.Component):
             self.read_data.eq(Cat(lower, upper)),
         ]
         m.d.sync += upper.eq(ram.read_data)
-        with m.If(~self.last):
-            m.d.fast += lower.eq(ram.read_data)
         return m

@@ -2,7 +2,8 @@
 
 SB_MAC16 (Lattice FPGA-TN-02007): two 16-bit factors A and B, an adder of 32 bits behind the product with C (high) and D
 (low) as its other operand, and registers, each of which may be passed by: one per input, H behind the product, Q and S
-at the output. There are 8 of them.
+at the output. There are 8 of them. The registers alone save logic cells, too, where 32 bits would stand in cells
+without logic.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal,
 
 from ..delay import delay_line
 
-__all__ = ["PRODUCT", "counter", "multiply_add", "shift_right"]
+__all__ = ["PRODUCT", "counter", "held", "multiply_add", "shift_right"]
 
 PRODUCT = 2
 """Cycles of `multiply_add`; three more if it is deep."""
@@ -22,7 +23,7 @@ def _has_dsp(platform: object) -> bool:
     return getattr(platform, "device", None) == "iCE40UP5K"
 
 
-def _mac(m: Module, name: str, parameters: dict[str, int], **inputs: Any) -> Signal:
+def _mac(m: Module, name: str, parameters: dict[str, int], *, domain: str = "sync", **inputs: Any) -> Signal:
     """One SB_MAC16 with the registers and multiplexers of `parameters`; what is not given is 0."""
     o = Signal(2 * _WIDTH, name=f"{name}_o")
     data = {k: Cat(inputs.pop(k, Const(0, 0)), Const(0, _WIDTH))[:_WIDTH] for k in "ABCD"}
@@ -31,7 +32,7 @@ def _mac(m: Module, name: str, parameters: dict[str, int], **inputs: Any) -> Sig
     ports = {**data, **{k: Const(0, 1) for k in [*controls, "CI", "ACCUMCI", "SIGNEXTIN"]}, **inputs}
     m.submodules[name] = Instance(
         "SB_MAC16",
-        i_CLK=ClockSignal(),
+        i_CLK=ClockSignal(domain),
         i_CE=Const(1, 1),
         o_O=o,
         **{f"p_{k}": Const(v, 2 if k.endswith(("SELECT", "LOWERINPUT")) else 1) for k, v in parameters.items()},
@@ -121,3 +122,18 @@ def counter(m: Module, platform: object, enable: Value, clear: Value, *, name: s
     with m.If(clear | enable):
         m.d.sync += count.eq(Mux(clear, 0, count + 1))
     return count
+
+
+def held(m: Module, platform: object, value: Value, enable: Value, *, name: str, domain: str = "sync") -> Signal:
+    """A register of at most 32 bits: `value` of the last cycle with `enable`. Not in need of a reset."""
+    o = Signal(len(value), name=name, reset_less=True)
+    if _has_dsp(platform):
+        loads, hold = Const(1, 1), ~enable
+        m.d.comb += o.eq(
+            _mac(m, f"{name}_mac", _REGISTERED, domain=domain, C=value[_WIDTH:], D=value[:_WIDTH], OLOADTOP=loads,
+                 OLOADBOT=loads, OHOLDTOP=hold, OHOLDBOT=hold)
+        )  # fmt: skip
+        return o
+    with m.If(enable):
+        m.d[domain] += o.eq(value)
+    return o

@@ -14,7 +14,7 @@ from amaranth.sim import Simulator
 
 from dipole.boards import load_board
 from dipole.boards.toolchain import find_tool
-from dipole.rtl.primitives.dsp import counter, multiply_add, shift_right
+from dipole.rtl.primitives.dsp import counter, held, multiply_add, shift_right
 from dipole.sim.verilator_env import environment
 
 CYCLES = 200
@@ -28,12 +28,13 @@ def build(platform: object) -> tuple[Module, Signal, Signal]:
     a, b, c, value, shift, enable, clear = (
         i[:19], i[19:35], i[35:51], i[51:67], i[67:70], i[70], i[71] & i[72] & i[0],
     )  # fmt: skip
-    o = Signal(36 + 33 + 16 + 32)
+    o = Signal(36 + 33 + 16 + 32 + 32)
     m.d.comb += o.eq(
         Cat(
             multiply_add(m, platform, a, b, c, name="scaled"),
             multiply_add(m, platform, a[:16], b, c, name="narrow"),
             shift_right(m, platform, value, shift, name="shifted"),
+            held(m, platform, i[:32], enable, name="held"),
             counter(m, platform, enable, clear, name="count"),
         )
     )
@@ -68,7 +69,7 @@ def test_vendor_cells(tmp_path: Path) -> None:
     lines = "\n".join(f"words[{k}] = 73'h{word:x};" for k, word in enumerate(words))
     (tmp_path / "bench.v").write_text(f"""
 module bench;
-  reg clk = 0, rst = 0; reg [72:0] words [0:{CYCLES - 1}]; reg [72:0] word; wire [116:0] result; integer k;
+  reg clk = 0, rst = 0; reg [72:0] words [0:{CYCLES - 1}]; reg [72:0] word; wire [148:0] result; integer k;
   dut dut (.clk(clk), .rst(rst), .word(word), .result(result));
   initial begin
     {lines}
@@ -84,13 +85,13 @@ endmodule
     command += ["-CFLAGS", "-O0", "bench.v", "dut.v", "cell.v"]
     subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
     printed = subprocess.run(["obj_dir/bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    text = re.findall(r"^[0-9a-f]{30}$", printed, re.MULTILINE)
+    text = re.findall(r"^[0-9a-f]{38}$", printed, re.MULTILINE)
     assert len(text) == CYCLES
-    mask = (1 << 85) - 1
-    for k in range(3, CYCLES):  # pipelines filled
+    mask = (1 << 117) - 1
+    for k in range(10, CYCLES):  # pipelines filled, the register written
         assert int(text[k], 16) & mask == expected[k] & mask, k
     start = next(k for k in range(CYCLES) if words[k] >> 71 & 3 == 3 and words[k] & 1) + 1
-    assert [int(t, 16) >> 85 for t in text[start:]] == [e >> 85 for e in expected[start:]]
+    assert [int(t, 16) >> 117 for t in text[start:]] == [e >> 117 for e in expected[start:]]
 
 
 def _multipliers(path: Path) -> dict[str, tuple[object, object, dict[str, int]]]:
@@ -110,7 +111,7 @@ def test_synthesis_leaves_the_cells_as_they_are(tmp_path: Path) -> None:
     script = f"read_rtlil dut.il; write_json before.json; synth_ice40 {options} -top dut; write_json after.json"
     subprocess.run([*find_tool("yosys"), "-q", "-p", script], cwd=tmp_path, check=True)
     before, after = _multipliers(tmp_path / "before.json"), _multipliers(tmp_path / "after.json")
-    assert len(before) == 8 and after.keys() == before.keys()
+    assert len(before) == 9 and after.keys() == before.keys()
     assert {str(clock) for clock, _, _ in after.values()} == {str(next(iter(before.values()))[0])}
     for name, (_, enable, parameters) in after.items():
         assert enable == ["1"], name
