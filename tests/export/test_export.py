@@ -87,6 +87,16 @@ def test_faster_array_has_its_clock_everywhere(tmp_path: Path) -> None:
     assert "create_clock -name fast_clk" in constraints and constraints.count("set_multicycle_path") == 4
 
 
+def test_halves_of_lines_have_half_a_period(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, name="halves", pump=2, mul_width=16, acc_width=16, few_rams=True)
+    verilog = convert(Top(config), name="dipole")
+    for name, text in delivery(config, verilog, period=20).items():
+        (tmp_path / name).write_text(text)
+    test_lint_is_clean(tmp_path)
+    assert "reg [31:0] lower" in verilog.modules["dipole_ladder_memory"]
+    assert "-from [get_cells -hierarchical *ladder_memory*lower*]" in (tmp_path / "dipole.sdc").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_lint_of_presets_is_clean(name: str, tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ def test_shared_networks(name: str, config: str, images: int) -> None:
     assert len(report.compared) == 3 and all(report.compared.values())
 
 
+def test_binary_network_without_sum_column() -> None:
+    report = _verify("digits_cnn_w1a1_odd", "up5k_w1", 4)
+    assert report.equal, [str(difference) for difference in report.differences]
+    assert len(report.compared) == 3 and all(report.compared.values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["test_tiny", "asic_small", "icebreaker", "ulx3s_85f"])
 @pytest.mark.parametrize("name", NETWORKS)
