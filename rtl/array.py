@@ -33,8 +33,9 @@ class Array(wiring.Component):
 
     The drain registers of all PEs are one chain, row by row: `shift` moves the results on by `ladders` columns, so that
     the first ones of row 0 are always the next ones to take. Those of the sum column move by a row with `shift_sum`.
-    They move in the next cycle, one later where PEs have registers of their own (`Config.stages`). With `Config.pump` >
-    1 row r does so `r // hop` cycles later, and `shift` must not be 1 in two successive cycles.
+    They move in the next cycle; those of the columns with `Config.pump` > 1, and all where PEs have registers of their
+    own (`Config.stages`), one later. With `pump` > 1 row r does so `r // hop` cycles later, and `shift` must not be 1
+    in two successive cycles.
 
     All cycles are those of the array, which an engine may clock faster than itself (`Config.pump`).
 
@@ -125,7 +126,10 @@ class Array(wiring.Component):
                 m.d.comb += relay.i.eq(sum_weights[skew - 1].word_select(k, _SHARE))
             return Cat(relay.o for relay in relays)
 
-        pes = {at: PE(config, family) for at in product(range(rows), range(columns + config.sum_column))}
+        pes = {
+            (r, p): PE(config, family, early=config.pump > 1 and p < columns)
+            for r, p in product(range(rows), range(columns + config.sum_column))
+        }
         for (r, p), pe in pes.items():
             m.submodules[f"pe_{r}_{p}"] = pe
             weight = w[p][r // hop] if p < columns else at_sums(r)
@@ -151,7 +155,9 @@ class Array(wiring.Component):
         for shift, chain, step in ((self.shift, results, config.ladders), (self.shift_sum, sums, 1)):
             late = delay_line(m, shift, (rows - 1) // reach, "shift", reset_less=far)
             m.d.comb += [pe.shift.eq(late[k * rows // len(chain) // reach][k % step]) for k, pe in enumerate(chain)]
-            m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, chain[step:], strict=False)]
+            # Behind the last ones is what nobody takes: of zeros synthesis would make resets, all over the array, too.
+            ends = chain[-2 * step : -step] or chain[-step:]
+            m.d.comb += [pe.behind.eq(later.o) for pe, later in zip(chain, [*chain[step:], *ends], strict=True)]
         m.d.comb += [
             self.o.eq(Cat(pe.o for pe in [*results[:columns], *sums[:1]])),
             self.ready.eq(Cat(delay_line(m, ready[-1], config.pump - 1, "ready_long", reset_less=far)).any()),

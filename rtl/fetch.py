@@ -79,7 +79,7 @@ class Fetch(wiring.Component):
         # --- decode ------------------------------------------------------------------------------------
         reading, dispatch, follow = Signal(), Signal(), Signal()
         others = Cat(
-            held(m, platform, self.rdata.word_select(k, 32), reading, name=f"other{k}") for k in range(1, 1 << slots)
+            held(m, platform, (self.rdata.word_select(k, 32), reading), name=f"other{k}_") for k in range(1, 1 << slots)
         )
         is_register, is_repeat, is_halt = Signal(), Signal(), Signal()
         targets = Signal(len(Engine))

@@ -58,7 +58,7 @@ class LadderMemory(wiring.Component):
             return m
         m.submodules.ram = ram = BlockRam(width=32, depth=2 * self.depth, read_domain="fast")
         upper = Signal(32, reset_less=True)
-        lower = held(m, platform, ram.read_data, ~self.last, name="lower", domain="fast")
+        (lower,) = held(m, platform, (ram.read_data, ~self.last), name="lower", domain="fast")
         m.d.comb += [
             ram.read.eq(self.read),
             ram.read_address.eq(Cat(~self.last, self.read_address)),

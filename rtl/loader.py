@@ -13,6 +13,7 @@ from .delay import delay_line
 from .isa import LOADA, LOADP, REGISTER
 from .placer import BufferWrite, Placer, step_layout
 from .primitives.adders import increment
+from .primitives.dsp import held
 
 __all__ = ["Loader"]
 
@@ -140,7 +141,14 @@ class Loader(wiring.Component):
                 ]
         # SET clears a register that has an adder in its first cycle, and writes in its second.
         m.d.sync += put.eq(set_)
+        strides = (LoadReg.ROW_STRIDE, LoadReg.GROUP_STEP)
+        # Where a word of main memory holds several instructions, the fetch unit has the multiplier.
+        place = platform if config.mem_width == 32 else None
+        values = held(m, place, *((field.value[:address], put & (field.reg == r)) for r in strides), name="stride")
+        m.d.comb += [reg[r].eq(value) for r, value in zip(strides, values, strict=True)]
         for r, register in reg.items():
+            if r in strides:
+                continue
             with m.If(field.reg == r):
                 if r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
                     with m.If(put | add):

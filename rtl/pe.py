@@ -64,8 +64,7 @@ class PE(wiring.Component):
     before.
 
     Where `Config.stages` is not 0, the PE has `c_run`, `c_result` and `c_drain` in registers of its own and hands the
-    first of them on, so that control goes from PE to PE as operands do. `shift` passes a register, too, and comes a
-    cycle earlier.
+    first of them on, so that control goes from PE to PE as operands do.
 
     The structure depends on the family of the fabric, the function does not, but for the operands: they are what
     `recode`, in front of the buffers, and `edge`, behind them, make for that family. Vendor cells appear only on a
@@ -76,6 +75,8 @@ class PE(wiring.Component):
     config : Config
     family : str
         One of `primitives.family.FAMILIES`.
+    early : bool
+        `shift` passes a register and comes a cycle earlier. Always so with `Config.stages`.
 
     Members
     -------
@@ -99,9 +100,10 @@ class PE(wiring.Component):
         First bits of the parts of a result, see `Accumulator`.
     """
 
-    def __init__(self, config: Config, family: str = "portable"):
+    def __init__(self, config: Config, family: str = "portable", *, early: bool = False):
         self.config = config
         self.family = family
+        self.early = early or config.stages > 0
         self._popcount = popcount_of(config, family)
         self._accumulator = accumulator_of(config, family, self._popcount.o.shape())
         self.parts = self._accumulator.parts
@@ -142,7 +144,7 @@ class PE(wiring.Component):
         for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
             if part:
                 ahead, take = take, delay_line(m, take, 1, f"take{part}", reset_less=True)[-1]
-            if config.stages:
+            if self.early:
                 moves = delay_line(m, ahead | self.shift, 1, f"moves{part}", reset_less=True)[-1]
             elif config.pump > 1:
                 # A register apart from `take`, which drives a LUT per bit all over the array, can stand where enables

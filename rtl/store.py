@@ -14,6 +14,7 @@ from .isa import REGISTER, STORE
 from .ladder import Ladder
 from .pool import Pool
 from .primitives.adders import decrement, increment
+from .primitives.dsp import held
 
 __all__ = ["Store"]
 
@@ -63,6 +64,8 @@ class Store(wiring.Component):
         own; else zeros come. `with_sum` is constant while results are under way.
     shift, shift_sum : Out(1)
         Move the drain chain on by `ladders` results, that of the sum column by a row.
+    shift_next : Out(1)
+        `shift` of the next cycle.
     row_start : Out(1)
         The first group of a row comes: `drained` is a word of the drain trace.
     ladder_read : Out(1), ladder_address : Out, ladder_data : In
@@ -90,6 +93,7 @@ class Store(wiring.Component):
                 "sums": In(config.acc_width).array(config.ladders),
                 "shift": Out(1),
                 "shift_sum": Out(1),
+                "shift_next": Out(1),
                 "row_start": Out(1),
                 "ladder_read": Out(1),
                 "ladder_address": Out(range(max(2, config.ladder_depth // config.ladders))),
@@ -201,15 +205,22 @@ class Store(wiring.Component):
         with m.If(self.take_tile):
             m.d.sync += running.eq(1)
         chosen = {r: set_ & (field.reg[: exact_log2(len(reg))] == r) for r in reg}
+        strides = (StoreReg.PIXEL_STRIDE, StoreReg.GROUP_STRIDE)
+        values = held(m, platform, *((field.value[:address], chosen[r]) for r in strides), name="stride")
+        m.d.comb += [reg[r].eq(value) for r, value in zip(strides, values, strict=True)]
         for r, target in reg.items():
-            with m.If(chosen[r]):
-                m.d.sync += target.eq(field.value)
+            if r not in strides:
+                with m.If(chosen[r]):
+                    m.d.sync += target.eq(field.value)
         # `taking` and `shift` are registers, as the drain chain is all over the array.
         goes_on = taking & ~last_of_row
         m.d.sync += [
             taking.eq(next_row_start | goes_on),
-            self.shift.eq(Mux(raw & (ladders > 1), goes_on & (group.within == ladders - 2), next_row_start | goes_on)),
+            self.shift.eq(self.shift_next),
         ]
+        m.d.comb += self.shift_next.eq(
+            Mux(raw & (ladders > 1), goes_on & (group.within == ladders - 2), next_row_start | goes_on)
+        )
         with m.If(~running):
             # What a STORE starts from follows the instruction in front until it is taken.
             planes_end = Mux(new_emit & (last_write >= groups), last_write, groups - 1)

@@ -124,16 +124,29 @@ def counter(m: Module, platform: object, enable: Value, clear: Value, *, name: s
     return count
 
 
-def held(m: Module, platform: object, value: Value, enable: Value, *, name: str, domain: str = "sync") -> Signal:
-    """A register of at most 32 bits: `value` of the last cycle with `enable`. Not in need of a reset."""
-    o = Signal(len(value), name=name, reset_less=True)
-    if _has_dsp(platform):
-        loads, hold = Const(1, 1), ~enable
-        m.d.comb += o.eq(
-            _mac(m, f"{name}_mac", _REGISTERED, domain=domain, C=value[_WIDTH:], D=value[:_WIDTH], OLOADTOP=loads,
-                 OLOADBOT=loads, OHOLDTOP=hold, OHOLDBOT=hold)
+def held(m: Module, platform: object, *registers: tuple[Value, Value], name: str, domain: str = "sync") -> list[Value]:
+    """Per value and enable, the value of the last cycle with enable. No reset.
+
+    On a UP5K one SB_MAC16 holds one register of at most 32 bits, or the lower 16 bits of each of two.
+    """
+    out: list[Value] = []
+    halves: list[tuple[Value, Value]] = []
+    for k, (value, enable) in enumerate(registers):
+        inside = 2 * _WIDTH // len(registers) if _has_dsp(platform) else 0
+        kept = Signal(max(0, len(value) - inside), name=f"{name}{k}", reset_less=True)
+        with m.If(enable):
+            m.d[domain] += kept.eq(value[inside:])
+        out.append(kept)
+        halves += [(value[at : at + _WIDTH], enable) for at in range(0, inside, _WIDTH)]
+    if halves:
+        (low, takes_low), (high, takes_high) = halves
+        o = _mac(
+            m, f"{name}_mac", _REGISTERED, domain=domain, C=high, D=low, OLOADTOP=Const(1, 1), OLOADBOT=Const(1, 1),
+            OHOLDTOP=~takes_high, OHOLDBOT=~takes_low,
         )  # fmt: skip
-        return o
-    with m.If(enable):
-        m.d[domain] += o.eq(value)
-    return o
+        inside = 2 * _WIDTH // len(registers)
+        out = [
+            Cat(o[k * inside :][: min(inside, len(value))], kept)
+            for k, ((value, _), kept) in enumerate(zip(registers, out, strict=True))
+        ]
+    return out

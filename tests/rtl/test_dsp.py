@@ -28,13 +28,14 @@ def build(platform: object) -> tuple[Module, Signal, Signal]:
     a, b, c, value, shift, enable, clear = (
         i[:19], i[19:35], i[35:51], i[51:67], i[67:70], i[70], i[71] & i[72] & i[0],
     )  # fmt: skip
-    o = Signal(36 + 33 + 16 + 32 + 32)
+    o = Signal(36 + 33 + 16 + 32 + 19 + 17 + 32)
     m.d.comb += o.eq(
         Cat(
             multiply_add(m, platform, a, b, c, name="scaled"),
             multiply_add(m, platform, a[:16], b, c, name="narrow"),
             shift_right(m, platform, value, shift, name="shifted"),
-            held(m, platform, i[:32], enable, name="held"),
+            *held(m, platform, (i[:32], enable), name="whole"),
+            *held(m, platform, (i[1:20], enable), (i[33:50], i[7]), name="halves"),
             counter(m, platform, enable, clear, name="count"),
         )
     )
@@ -69,7 +70,7 @@ def test_vendor_cells(tmp_path: Path) -> None:
     lines = "\n".join(f"words[{k}] = 73'h{word:x};" for k, word in enumerate(words))
     (tmp_path / "bench.v").write_text(f"""
 module bench;
-  reg clk = 0, rst = 0; reg [72:0] words [0:{CYCLES - 1}]; reg [72:0] word; wire [148:0] result; integer k;
+  reg clk = 0, rst = 0; reg [72:0] words [0:{CYCLES - 1}]; reg [72:0] word; wire [184:0] result; integer k;
   dut dut (.clk(clk), .rst(rst), .word(word), .result(result));
   initial begin
     {lines}
@@ -85,13 +86,13 @@ endmodule
     command += ["-CFLAGS", "-O0", "bench.v", "dut.v", "cell.v"]
     subprocess.run(command, cwd=tmp_path, env=environment(), check=True, capture_output=True)
     printed = subprocess.run(["obj_dir/bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    text = re.findall(r"^[0-9a-f]{38}$", printed, re.MULTILINE)
+    text = re.findall(r"^[0-9a-f]{47}$", printed, re.MULTILINE)
     assert len(text) == CYCLES
-    mask = (1 << 117) - 1
+    mask = (1 << 153) - 1
     for k in range(10, CYCLES):  # pipelines filled, the register written
         assert int(text[k], 16) & mask == expected[k] & mask, k
     start = next(k for k in range(CYCLES) if words[k] >> 71 & 3 == 3 and words[k] & 1) + 1
-    assert [int(t, 16) >> 117 for t in text[start:]] == [e >> 117 for e in expected[start:]]
+    assert [int(t, 16) >> 153 for t in text[start:]] == [e >> 153 for e in expected[start:]]
 
 
 def _multipliers(path: Path) -> dict[str, tuple[object, object, dict[str, int]]]:
@@ -108,10 +109,10 @@ def test_synthesis_leaves_the_cells_as_they_are(tmp_path: Path) -> None:
     m, i, o = build(UP5K)
     (tmp_path / "dut.il").write_text(rtlil.convert(m, platform=UP5K, name="dut", ports=[i, o], emit_src=False))
     options = load_board("icebreaker").overrides["synth_opts"]
-    script = f"read_rtlil dut.il; write_json before.json; synth_ice40 {options} -top dut; write_json after.json"
+    script = f"read_rtlil dut.il; proc; write_json before.json; synth_ice40 {options} -top dut; write_json after.json"
     subprocess.run([*find_tool("yosys"), "-q", "-p", script], cwd=tmp_path, check=True)
     before, after = _multipliers(tmp_path / "before.json"), _multipliers(tmp_path / "after.json")
-    assert len(before) == 9 and after.keys() == before.keys()
+    assert len(before) == 10 and after.keys() == before.keys()
     assert {str(clock) for clock, _, _ in after.values()} == {str(next(iter(before.values()))[0])}
     for name, (_, enable, parameters) in after.items():
         assert enable == ["1"], name
