@@ -22,7 +22,7 @@ BOARD = Board(
     # Flip-flops that share their enable with no two others have none: a tile for each would be far away, as few are
     # free on a full device.
     # No -dsp: its pass (ice40_dsp) takes the clock off multipliers that the design instantiates (primitives/dsp.py).
-    overrides={"synth_opts": "-device u -dffe_min_ce_use 3", "nextpnr_opts": "--tmg-ripup"},
+    overrides={"synth_opts": "-device u -dffe_min_ce_use 3", "nextpnr_opts": "--tmg-ripup --detailed-timing-report"},
     mappings={"icebreaker": SMALL, "up5k_w1": SMALL},
     placers=("static", "heap"),
     cells={

@@ -97,7 +97,8 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
     """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed.
 
     Where paths lead from one clock to another, which must be related, `clocks` has an entry for these, too ("clk to
-    fast_clk"). nextpnr sets no limit to them; ours is a cycle of the slower clock, see `rtl.phase`.
+    fast_clk"). nextpnr sets no limit to them; ours is a cycle of the slower clock, see `rtl.phase`. What is launched in
+    the middle of such a cycle has half of it, and an entry of its own with nextpnr's `--detailed-timing-report`.
     """
     try:
         data = json.loads(path.read_text())
@@ -117,11 +118,26 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
                 delay = sum(float(step["delay"]) for step in way["path"])
                 limit = min(clocks[end].constraint for end in ends)
                 crossings[" to ".join(ends)] = ClockResult(1000 / delay, limit)
+        for net in data.get("detailed_net_timings", ()):
+            if _MID_CYCLE.search(net["driver"]):
+                for end in net["endpoints"]:
+                    ends = [_plain(event.partition(" ")[2]) for event in (net["event"], end["event"])]
+                    if ends[0] != ends[1]:
+                        name = " to ".join(ends) + ", half a cycle"
+                        limit = min(clocks[end].constraint for end in ends)
+                        slowest = 500 / float(max(end["delay"]))
+                        before = crossings.get(name, ClockResult(slowest, limit))
+                        crossings[name] = ClockResult(min(slowest, before.achieved), limit)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"seed {seed}: nextpnr left no report that can be read ({error}); see its log") from error
     if not clocks:
         raise ReportError(f"seed {seed}: nextpnr timed no clock; the design has no registers")
     return SeedResult(seed, clocks | crossings, cells, placer)
+
+
+_MID_CYCLE = re.compile(r"ladder_memory_\d+\.lower|half_shift\.")
+"""Registers that are written or read by the faster clock in the middle of a cycle of the slower one, see
+rtl/ladder_memory.py and rtl/engine.py."""
 
 
 def _plain(name: str) -> str:

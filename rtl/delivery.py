@@ -61,6 +61,10 @@ set_multicycle_path 1 -hold -start -from [get_clocks fast_clk] -to [get_clocks c
 set_max_delay [expr {0.4 * $period}] -from [get_cells -hierarchical {*phase*toggle* *phase*clear*}] \\
     -to [get_clocks fast_clk]
 """
+_SHIFT_SDC = """
+# Registers of the array take this one in the middle of a period of clk, see rtl/engine.py.
+set_max_delay [expr {0.4 * $period}] -from [get_cells -hierarchical *half_shift*] -to [get_clocks fast_clk]
+"""
 _HALVES_SDC = """
 # Lower halves of the ladders' lines are launched in the middle of a period of clk, see rtl/ladder_memory.py.
 set_max_delay [expr {0.4 * $period}] -from [get_cells -hierarchical *ladder_memory*lower*] -to [get_clocks clk]
@@ -95,6 +99,7 @@ def delivery(config: Config, verilog: Verilog, *, period: float) -> dict[str, st
         MAIN_MEMORY: header("main memory.") + contract + "\n" + verilog.part(main),
         "dipole.sdc": _SDC.format(name=config.name, period=f"{period:g}")
         + (_FAST_SDC if config.pump > 1 else "")
+        + (_SHIFT_SDC if config.pump > 1 and not config.stages else "")
         + (_HALVES_SDC if config.few_rams else ""),
         "waivers.vlt": _WAIVERS,
         "config.json": config.to_json(),

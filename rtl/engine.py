@@ -245,14 +245,15 @@ class Engine(wiring.Component):
         if config.pump > 1:
             # Once per cycle of the engine, which has the whole of it to say so.
             m.d.comb += feed.last.eq(last_at("feed"))
-            if not stages:  # PEs have a register for it, which takes it in the first cycle of the array
-                last, early = last_at("shift_early"), Signal(name="shift_early", reset_less=True)
-                with m.If(last):
-                    m.d.fast += early.eq(store.shift_next)
-                shifts = [early & ~last] * config.ladders + [shift[1] & last_at("shift_sum")]
-            else:
+            if stages:
                 for k, bit in enumerate(shifts):
                     shifts[k] = relayed(bit & last_at(f"shift_{k}"), f"shift_{k}", domain="fast")
+            else:
+                # PEs of the columns have a register for it, which takes it in the middle of the cycle: half a cycle of
+                # `sync` is all this way has, which constraints and reports have to know.
+                m.submodules.half_shift = half_shift = Relay(1)
+                m.d.comb += half_shift.i.eq(store.shift_next)
+                shifts = [half_shift.o & ~last_at("shift")] * config.ladders + [shift[1] & last_at("shift_sum")]
         drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
         sums = array.o[-config.acc_width :] & store.with_sum.replicate(config.acc_width)
         sums = delay_line(m, sums, max(0, stages - 1), "sums", reset_less=True)[-1]

@@ -17,9 +17,10 @@ class LadderMemory(wiring.Component):
     the cycle behind `read`, or `stages` later.
 
     With `Config.few_rams` the read port is in domain `fast`, and reads the upper half of a line (offset and shift) in
-    its first cycle, the lower half (fraction and multiplier) in its second one. The upper half stands in a register of
-    `sync`, as the ladder computes with it at once; the lower one in a register of `fast`, from half a cycle of `sync`
-    late to half a cycle late: no logic may be on its way to the registers in which the ladder takes it.
+    its first cycle, the lower half (fraction and multiplier) in its second one. The upper half stands in a register for
+    a cycle of `sync`, as the ladder computes with it at once; the lower one comes half a cycle of `sync` late and stays
+    as long: no logic may be on its way to the registers in which the ladder takes it, and half a cycle is all it has,
+    which constraints and reports have to know (`rtl/delivery.py`, `boards/report.py`).
 
     Members
     -------
@@ -67,5 +68,6 @@ class LadderMemory(wiring.Component):
             ram.write_data.eq(self.write_data),
             self.read_data.eq(Cat(lower, upper)),
         ]
-        m.d.sync += upper.eq(ram.read_data)
+        with m.If(self.last):
+            m.d.fast += upper.eq(ram.read_data)
         return m

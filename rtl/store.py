@@ -206,7 +206,9 @@ class Store(wiring.Component):
             m.d.sync += running.eq(1)
         chosen = {r: set_ & (field.reg[: exact_log2(len(reg))] == r) for r in reg}
         strides = (StoreReg.PIXEL_STRIDE, StoreReg.GROUP_STRIDE)
-        values = held(m, platform, *((field.value[:address], chosen[r]) for r in strides), name="stride")
+        # With few block RAMs the ladder memory has the multiplier.
+        place = None if config.few_rams else platform
+        values = held(m, place, *((field.value[:address], chosen[r]) for r in strides), name="stride")
         m.d.comb += [reg[r].eq(value) for r, value in zip(strides, values, strict=True)]
         for r, target in reg.items():
             if r not in strides:

@@ -246,3 +246,23 @@ def test_paths_between_clocks_have_a_cycle_of_the_slower(tmp_path: Path) -> None
         "fast_clk to clk": (100.0, 30.0, True),
     }
     assert not seed.met
+
+
+def test_registers_written_in_the_middle_of_a_cycle_have_half_of_it(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "report.json", {"clk": (40.0, 30.0), "core.fast_clk": (70.0, 60.0)})
+    report = json.loads(path.read_text())
+    fast, slow = "posedge core.fast_clk", "posedge clk"
+    report["detailed_net_timings"] = [
+        {"driver": f"core.engine.{driver}", "event": fast, "endpoints": [
+            {"cell": "mac", "event": event, "delay": delay} for event, delay in ends
+        ]}
+        for driver, ends in (
+            ("ladder_memory_0.lower_mac_DSP", [(slow, [5.0, 12.5]), (slow, [4.0, 10.0]), (fast, [30.0, 30.0])]),
+            ("feed.lower", [(slow, [30.0, 30.0])]),
+        )
+    ]  # fmt: skip
+    path.write_text(json.dumps(report))
+    clocks = read_seed(1, path).clocks
+    assert clocks["fast_clk to clk, half a cycle"].achieved == 40.0 and clocks.keys() == {
+        "clk", "fast_clk", "fast_clk to clk, half a cycle",
+    }  # fmt: skip

@@ -85,6 +85,8 @@ def test_faster_array_has_its_clock_everywhere(tmp_path: Path) -> None:
     assert not {"dipole_loader", "dipole_store", "dipole_execute", "dipole_link"} & clocked
     constraints = (tmp_path / "dipole.sdc").read_text()
     assert "create_clock -name fast_clk" in constraints and constraints.count("set_multicycle_path") == 4
+    assert re.search(r"^  dipole_\w+ half_shift ", verilog.modules["dipole_engine"], re.MULTILINE)
+    assert "-from [get_cells -hierarchical *half_shift*]" in constraints
 
 
 def test_halves_of_lines_have_half_a_period(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_halves_of_lines_have_half_a_period(tmp_path: Path) -> None:
     for name, text in delivery(config, verilog, period=20).items():
         (tmp_path / name).write_text(text)
     test_lint_is_clean(tmp_path)
-    assert "reg [31:0] lower" in verilog.modules["dipole_ladder_memory"]
+    assert re.search(r"reg \[31:0\] lower\w*;", verilog.modules["dipole_ladder_memory"])
     assert "-from [get_cells -hierarchical *ladder_memory*lower*]" in (tmp_path / "dipole.sdc").read_text()
 
 
