@@ -16,7 +16,8 @@ BOARD = Board(
     pll_pad=False,
     baud=1_000_000,  # 66 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 0, "error": 1},
-    overrides={"nextpnr_opts": "--tmg-ripup"},  # of nets that take detours, as on the iCEBreaker
+    # Ripup of nets that take detours, and all ends of paths for those that have half a cycle, as on the iCEBreaker.
+    overrides={"nextpnr_opts": "--tmg-ripup --detailed-timing-report"},
     placers=("static", "heap"),
     cells={"ICESTORM_LC": "logic cells", "ICESTORM_RAM": "block RAMs"},
     bitstream="top.bin",
