@@ -12,7 +12,8 @@ class Phase(wiring.Component):
 
     The clock of `fast` has twice the frequency of that of `sync`, and every rising edge of `sync` is one of `fast`.
     What goes from one domain to the other is launched and captured at edges of both, so it has a whole cycle of `sync`;
-    all but the two flip-flops of `sync` in here, which meet `fast` with no more than one LUT on the way.
+    all but the two flip-flops of `sync` in here, which meet `fast` with no more than one LUT on the way, the store
+    engine's word to the drain chain (`rtl/engine.py`) and the lower halves of lines (`rtl/ladder_memory.py`).
 
     Members
     -------
