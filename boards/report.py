@@ -10,7 +10,7 @@ from typing import Any
 
 from ..golden.errors import DipoleError
 
-__all__ = ["ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed", "read_stuck"]
+__all__ = ["MID_CYCLE", "ClockResult", "FlowReport", "SeedResult", "read_excess", "read_seed", "read_stuck"]
 
 _ROUNDS = 200
 """Rounds after which a router that has not ended never will; those that do took 20 to 111."""
@@ -97,8 +97,9 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
     """nextpnr's `--report` file of one seed and placer. Without a clock it is refused: then nothing was timed.
 
     Where paths lead from one clock to another, which must be related, `clocks` has an entry for these, too ("clk to
-    fast_clk"). nextpnr sets no limit to them; ours is a cycle of the slower clock, see `rtl.phase`. What is launched in
-    the middle of such a cycle has half of it, and an entry of its own with nextpnr's `--detailed-timing-report`.
+    fast_clk"). nextpnr sets no limit to them; ours is a cycle of the slower clock, see `rtl.phase`. What is launched or
+    captured in the middle of such a cycle has half of it, and an entry of its own (`MID_CYCLE`) with nextpnr's
+    `--detailed-timing-report`.
     """
     try:
         data = json.loads(path.read_text())
@@ -119,7 +120,7 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
                 limit = min(clocks[end].constraint for end in ends)
                 crossings[" to ".join(ends)] = ClockResult(1000 / delay, limit)
         for net in data.get("detailed_net_timings", ()):
-            if _MID_CYCLE.search(net["driver"]):
+            if MID_CYCLE.search(net["driver"]):
                 for end in net["endpoints"]:
                     ends = [_plain(event.partition(" ")[2]) for event in (net["event"], end["event"])]
                     if ends[0] != ends[1]:
@@ -135,7 +136,7 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
     return SeedResult(seed, clocks | crossings, cells, placer)
 
 
-_MID_CYCLE = re.compile(r"ladder_memory_\d+\.lower|half_shift\.")
+MID_CYCLE = re.compile(r"ladder_memory_\d+\.lower|half_shift\.")
 """Registers that are written or read by the faster clock in the middle of a cycle of the slower one, see
 rtl/ladder_memory.py and rtl/engine.py."""
 

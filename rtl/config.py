@@ -87,11 +87,11 @@ class Config:
     ladders: int = 1
     """Ladders working side by side = results requantized per cycle, a power of two, 1..columns."""
     queue_depth: int = 4
-    """Instructions waiting in front of each engine, a power of two, 2..64."""
+    """Instructions waiting in front of each engine, a power of two, 1..64."""
     few_rams: bool = False
     """Half as many block RAMs for lines of ladders, of which the array's clock reads a half at a time, and none for
     codes that are pooled: registers instead. Needs `pump` = 2, no `stages`, and lines of 33 to 64 bits with multipliers
-    of 16."""
+    of 16. `dipole build` checks what has half a cycle because of it on a UP5K only."""
     pixel_bits: int = 10
     """Bits of image and kernel coordinates: heights and widths are below 2**pixel_bits, 6..12."""
 

@@ -146,9 +146,7 @@ class Loader(wiring.Component):
         place = platform if config.mem_width == 32 else None
         values = held(m, place, *((field.value[:address], put & (field.reg == r)) for r in strides), name="stride")
         m.d.comb += [reg[r].eq(value) for r, value in zip(strides, values, strict=True)]
-        for r, register in reg.items():
-            if r in strides:
-                continue
+        for r, register in ((r, register) for r, register in reg.items() if r not in strides):
             with m.If(field.reg == r):
                 if r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
                     with m.If(put | add):

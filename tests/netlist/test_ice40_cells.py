@@ -19,6 +19,7 @@ from cell_models import cell_models
 from dipole.boards import load_board
 from dipole.boards.carry_feeds import fill_carry_feeds
 from dipole.boards.flow import flow_options
+from dipole.boards.report import MID_CYCLE
 from dipole.boards.toolchain import run_tool
 from dipole.boards.wiring import top_cells
 from dipole.cli.testbench import conversation
@@ -65,6 +66,10 @@ def test_cells_of_a_board(preset: str, tmp_path: Path) -> None:
     run_tool("yosys", ["-q", "-p", back], directory=tmp_path, log=tmp_path / "verilog.log")
     cells = sorted({cell["type"] for cell in top_cells(json.loads(netlist)).values()} - {"$scopeinfo"})
     assert {"SB_LUT4", "SB_CARRY", "SB_DFF", "SB_RAM40_4K"} <= set(cells), cells
+    # What has half a cycle of the engine is found in nextpnr's report by its name (without multipliers not `lower`).
+    flip_flops = (name for name in top_cells(json.loads(netlist)) if "_SB_DFF" in name)
+    late = {found[0] for name in flip_flops if (found := MID_CYCLE.search(name))}
+    assert late == {"half_shift."}
     (tmp_path / "cells.v").write_text(cell_models("ice40", cells))
 
     env = environment()
