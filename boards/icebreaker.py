@@ -13,7 +13,7 @@ BOARD = Board(
     platform=ICEBreakerPlatform,
     config="icebreaker",
     frequency=33e6,
-    frequencies={"up5k": 36e6, "up5k_w1": 36e6},
+    frequencies={"up5k": 42e6, "up5k_w1": 36e6},
     clock="clk12",
     baud=1_000_000,  # 33 cycles; the FT2232H divides 12 MHz by 12
     lamps={"busy": 1, "error": 0},  # green, red
@@ -24,7 +24,7 @@ BOARD = Board(
     # The report has all ends of paths, as some have half a cycle (boards/report.py).
     # No -dsp: its pass (ice40_dsp) takes the clock off multipliers that the design instantiates (primitives/dsp.py).
     overrides={"synth_opts": "-device u -dffe_min_ce_use 3", "nextpnr_opts": "--tmg-ripup --detailed-timing-report"},
-    mappings={"icebreaker": SMALL, "up5k_w1": SMALL},
+    mappings={"icebreaker": SMALL, "up5k": SMALL, "up5k_w1": SMALL},
     placers=("static", "heap"),
     cells={
         "ICESTORM_LC": "logic cells",

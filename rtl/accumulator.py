@@ -26,7 +26,9 @@ class Accumulator(wiring.Component):
     Attributes
     ----------
     parts : list of int
-        First bits of the parts of the result: part k comes k cycles later than said below.
+        First bits of the parts of the result.
+    lags : list of int
+        Cycles by which each part comes later than said below.
 
     Members
     -------
@@ -42,6 +44,7 @@ class Accumulator(wiring.Component):
     def __init__(self, config: Config, shape: ShapeLike, slack: int = 0):
         self.config = config
         self.parts = self.split(config, shape, slack)
+        self.lags = self.lags_of(self.parts, slack)
         super().__init__(
             {
                 "pop": In(shape),
@@ -57,6 +60,11 @@ class Accumulator(wiring.Component):
     def split(config: Config, shape: ShapeLike, slack: int) -> list[int]:
         """`parts` of such an accumulator."""
         return [0]
+
+    @staticmethod
+    def lags_of(parts: list[int], slack: int) -> list[int]:
+        """`lags` of such an accumulator."""
+        return list(range(len(parts)))
 
     def elaborate(self, platform):
         m = Module()

@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal, Value
 
 from .accumulator import Accumulator
 from .config import Config
+from .delay import delay_line
 from .primitives.ice40 import CarryChain
 
 __all__ = ["Ice40Accumulator"]
@@ -22,11 +23,13 @@ class Ice40Accumulator(Accumulator):
     `carry` of the popcount has no place to go. It is always added one word later: to the next word of the run, or,
     behind the last one, to the Horner register, whose lowest bit has no other operand (2 * result is even).
 
-    The Horner register is cleared while the first run of a tile is summed. So that run must start at least two cycles
-    behind the last word of the tile before, which the execute engine's start cycle sees to.
+    The Horner register is cleared in all cycles with `fresh`. So the first of them must come at least two cycles behind
+    the last word of the tile before, which the execute engine's start cycle sees to.
 
-    With slack both registers are cut into parts, for the sake of their carry chains: a part does all a cycle later than
-    the one below, and takes the carry of a cycle ago. Of a signed popcount the second and last part takes the sign.
+    With slack both registers are cut into parts, for the sake of their carry chains: a part does all some cycles later
+    than the one below, and takes the carry of so many cycles ago. Of a signed popcount all but the lowest part take the
+    sign. They hold together along the drain chain, far from the popcount perhaps: with slack enough there is a register
+    more on the way to them.
     """
 
     @staticmethod
@@ -37,8 +40,13 @@ class Ice40Accumulator(Accumulator):
             return [0]
         # The popcount must lie in the lowest part: of a run the others take nothing but a carry and a sign.
         if pop.shape().signed:
-            return [0, len(pop) - 1]
+            lowest = len(pop) - 1
+            return [0, lowest] if slack < 3 else [0, lowest, (lowest + config.acc_width) // 2]
         return list(range(0, config.acc_width, max(len(pop), -(-config.acc_width // parts))))
+
+    @staticmethod
+    def lags_of(parts: list[int], slack: int) -> list[int]:
+        return [0, 2, 3] if len(parts) == 3 and slack >= 3 else list(range(len(parts)))
 
     def elaborate(self, platform):
         m = Module()
@@ -50,10 +58,8 @@ class Ice40Accumulator(Accumulator):
         result = Signal(config.acc_width, reset_less=True)
         m.d.comb += self.result.eq(result)
 
-        def registered(bit: Value, name: str) -> Signal:
-            copy = Signal(name=name, reset_less=True)
-            m.d.sync += copy.eq(bit)
-            return copy
+        def registered(bit: Value, name: str, cycles: int = 1) -> Value:
+            return delay_line(m, bit, cycles, name, reset_less=True)[-1]
 
         def update(cells: Sequence[tuple[Value, Value]], enable: Value, clear: Value) -> None:
             bits, values = Cat(bit for bit, _ in cells), Cat(value for _, value in cells)
@@ -70,23 +76,25 @@ class Ice40Accumulator(Accumulator):
 
         # Enables drive many cells, so they come straight from flip-flops; the PEs of an array share them.
         ahead = self.c_ahead
-        starts = ahead.first | ahead.valid
-        word, empty = registered(starts, "word"), registered(~ahead.valid, "empty")
-        enable = registered((starts & ahead.fresh) | self.c_run.last, "enable")
+        word, empty = registered(ahead.first | ahead.valid, "word"), registered(~ahead.valid, "empty")
+        enable = registered(ahead.fresh | self.c_run.last, "enable")
         first, fresh = self.c_run.first, self.c_run.fresh
 
         pop = Signal.like(run, name="pop_extended")
         addend = Signal.like(result, name="run_extended")
         m.d.comb += [pop.eq(self.pop), addend.eq(run.as_signed() if signed else run)]
         # What a part takes from the one below: the carry of the run, that of the result, the bit that doubling moves.
-        run_carry, result_carry, below, sign = Const(0), Const(0), late, Const(0)
+        run_carry, result_carry, below, sign = Const(0), Const(0), late, self.pop[-1]
         for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
             if part:
-                below = registered(result[low - 1], f"below{part}")
-                word, first = registered(word, f"word{part}"), registered(first, f"first{part}")
-                enable, fresh = registered(enable, f"enable{part}"), registered(fresh, f"fresh{part}")
+                lag = self.lags[part] - self.lags[part - 1]
+                below = registered(result[low - 1], f"below{part}", lag)
+                run_carry = registered(run_carry, f"run_carry{part}", lag - 1)
+                result_carry = registered(result_carry, f"result_carry{part}", lag - 1)
+                word, first = registered(word, f"word{part}", lag), registered(first, f"first{part}", lag)
+                enable, fresh = registered(enable, f"enable{part}", lag), registered(fresh, f"fresh{part}", lag)
                 if signed:
-                    empty, sign = registered(empty, f"empty{part}"), registered(self.pop[-1], f"sign{part}")
+                    empty, sign = registered(empty, f"empty{part}", lag), registered(sign, f"sign{part}", lag)
             # Flip-flops of carries have the enable and the clear of their chains, or the tiles would not take them.
             chain = CarryChain(m, platform, f"run{part}")
             cells: list[tuple[Value, Value]] = []
@@ -102,7 +110,7 @@ class Ice40Accumulator(Accumulator):
                     operand, function = run_carry if k == low else Const(0), zero_or_add
                 cells.append((run[k], chain.bit(run[k], operand, first, function)))
             if high < len(run):
-                cells.append((run_carry := Signal(name=f"run_carry{part}", reset_less=True), chain.top()))
+                cells.append((run_carry := Signal(name=f"run_top{part}", reset_less=True), chain.top()))
             update(cells, word, empty if signed or not part else Const(0))
 
             chain = CarryChain(m, platform, f"result{part}")
@@ -110,6 +118,6 @@ class Ice40Accumulator(Accumulator):
                 chain.feed(result_carry)
             cells = [(result[k], chain.bit(result[k - 1] if k > low else below, addend[k])) for k in range(low, high)]
             if high < config.acc_width:
-                cells.append((result_carry := Signal(name=f"result_carry{part}", reset_less=True), chain.top()))
+                cells.append((result_carry := Signal(name=f"result_top{part}", reset_less=True), chain.top()))
             update(cells, enable, fresh)
         return m

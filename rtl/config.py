@@ -249,7 +249,8 @@ class Config:
         stages, operands = 1, -(-self.lanes // 8)
         while operands > 1:
             stages, operands = stages + 1, -(-operands // 4)
-        pairs = -(-(self.lanes.bit_length() - 1) // self.levels) + (self.levels == 1)
+        apart = 1 if self.pump == 1 or self.stages else 3
+        pairs = -(-(self.lanes.bit_length() - 1) // self.levels) + (apart if self.levels == 1 else 0)
         return max(pairs, stages + (2 if self.planes > 4 else 1))
 
     @property

@@ -21,6 +21,7 @@ from .memory import MemorySignature
 from .phase import Phase
 from .primitives.dsp import counter
 from .primitives.family import family_of
+from .primitives.ice40 import lut4
 from .queue import Queue
 from .recode import chunk_width, recode, recode_chunk
 from .relay import Relay
@@ -131,10 +132,22 @@ class Engine(wiring.Component):
 
         # --- tokens ------------------------------------------------------------------------------
         def token(name: str, give, take):
-            count, some = Signal(range(_TOKENS), name=f"{name}_tokens"), Signal(name=f"{name}_some")
-            m.d.sync += [count.eq(count + give - take), some.eq(give | count[1:].any() | (some & ~take))]
+            # Those up to the cycle before, what came and went in it, and whether there is one: that of the cycle going
+            # on is known late.
+            before = Signal(range(_TOKENS), name=f"{name}_tokens")
+            given, taken, some = (Signal(name=f"{name}_{n}") for n in ("given", "taken", "some"))
+            two = before[2:].any() | (before[1] & (before[0] | given | ~taken)) | (before[0] & given & ~taken)
+            there = lut4(
+                m, platform, lambda give, two, some, take: give | two | (some & ~take), give, two, some, take,
+                name=f"{name}_there",
+            )  # fmt: skip
+            m.d.sync += [
+                before.eq(before + given - taken),
+                Cat(given, taken).eq(Cat(give, take)),
+                some.eq(there),
+            ]
             with m.If(begin):
-                m.d.sync += [count.eq(0), some.eq(0)]
+                m.d.sync += Cat(before, given, taken, some).eq(0)
             return some
 
         freed = delay_line(m, execute.freed, config.free_lag, "freed")[-1]
@@ -148,7 +161,7 @@ class Engine(wiring.Component):
         ]
 
         # --- array, buffers, drain -----------------------------------------------------------------
-        for name in ("first", "second", "control"):
+        for name in ("first", "second", "pair", "control"):
             m.d.comb += getattr(feed, name).eq(getattr(execute, name))
         domain = config.array_domain
         # Operands enter the buffers in the form that the PEs of the family take.
@@ -244,7 +257,7 @@ class Engine(wiring.Component):
         shifts = [shift[0]] * config.ladders + [shift[1]]
         if config.pump > 1:
             # Once per cycle of the engine, which has the whole of it to say so.
-            m.d.comb += feed.last.eq(last_at("feed"))
+            m.d.comb += feed.last.eq(last_at("feed") if stages else phase.last)
             if stages:
                 for k, bit in enumerate(shifts):
                     shifts[k] = relayed(bit & last_at(f"shift_{k}"), f"shift_{k}", domain="fast")
@@ -259,7 +272,7 @@ class Engine(wiring.Component):
         sums = delay_line(m, sums, max(0, stages - 1), "sums", reset_less=True)[-1]
         m.d.comb += [at_ladder.eq(relayed(sums, f"sums_{p}")) for p, at_ladder in enumerate(store.sums)]
         draining, tile_ready = Signal(), Signal()
-        ready, some_tile = array.ready, tile_ready
+        ready = array.ready
         if stages:
             # Control words on long ways have no reset: those of a run that was stopped pass meanwhile.
             flight = config.drain_latency + 1
@@ -273,13 +286,12 @@ class Engine(wiring.Component):
             heeded, ready = ready, Signal(name="ready")
             with m.If(last_at("ready")):
                 m.d.fast += ready.eq(heeded)
-            some_tile |= ready
         m.d.comb += [
             array.control.eq(feed.array_control),
             Cat(array.shift, array.shift_sum).eq(Cat(shifts)),
             array.sum_weight.eq(feed.array_sum_weight),
             execute.drain_free.eq(~draining),
-            store.tile_ready.eq(some_tile),
+            store.tile_ready.eq(Cat(tile_ready, ready if config.pump > 1 else 0)),
             store.drained.eq(drained[: len(store.drained)]),
             self.drain_valid.eq(store.row_start),
             self.drain_data.eq(drained),
@@ -306,7 +318,7 @@ class Engine(wiring.Component):
         with m.Else():
             m.d.comb += self.mem.addr.eq(fetch.address)
         m.d.comb += [
-            loader.grant.eq(~writes & ~fetch.urgent),
+            loader.hindered.eq(Cat(writes, fetch.urgent)),
             fetch.grant.eq(~writes & (fetch.urgent | ~loader.request)),
             loader.rdata.eq(self.mem.rdata),
             fetch.rdata.eq(self.mem.rdata),
@@ -317,11 +329,9 @@ class Engine(wiring.Component):
 
         # --- run, stop, errors --------------------------------------------------------------------
         m.d.comb += self.cycles.eq(counter(m, platform, self.busy, begin, name="cycle"))
-        alive, progressed = Signal(), Signal()
-        progress = (
-            Cat(queue.i.valid & queue.i.ready for queue in queues).any()
-            | Cat(queue.o.valid & queue.o.ready for queue in queues).any()
-        )
+        alive, progressed, taken = Signal(), Signal(), Signal(len(queues))
+        m.d.sync += taken.eq(Cat(queue.o.valid & queue.o.ready for queue in queues))
+        progress = Cat(queue.i.valid & queue.i.ready for queue in queues).any() | taken.any()
         # The bit below the period falls when it ends; it may fall at `begin`, too.
         high, bark = Signal(), Signal()
         m.d.sync += high.eq(self.cycles[exact_log2(WATCHDOG_CYCLES) - 1] & self.busy)

@@ -9,6 +9,7 @@ from .config import Config
 from .control import Control, access_layout
 from .isa import EXEC, REGISTER
 from .primitives.adders import add_or_load
+from .primitives.ice40 import lut4
 from .turns import GROUPS, PLANES, Turns
 
 __all__ = ["Execute"]
@@ -45,6 +46,8 @@ class Execute(wiring.Component):
         The drain registers may be overwritten; a tile's last step is on its way to them.
     first, second : Out(access_layout(config))
         Of the words of the step; with `pump` = 1 there is no second one.
+    pair : Out(1)
+        The step has two words; also said where it has to wait and has none, which is known later.
     control : Out(Control)
         Of the step; `last` and `drain` are meant for its last word.
     busy : Out(1)
@@ -63,6 +66,7 @@ class Execute(wiring.Component):
                 "commit": Out(1),
                 "first": Out(access_layout(config)),
                 "second": Out(access_layout(config)),
+                "pair": Out(1),
                 "control": Out(Control),
                 "busy": Out(1),
             }
@@ -89,13 +93,17 @@ class Execute(wiring.Component):
         running = Signal()
         settled = Signal()
         is_exec, set_, start = Signal(), Signal(), Signal()
+        may_start = lut4(
+            m, platform, lambda valid, is_exec, running, settled: valid & is_exec & ~running & settled, self.i.valid,
+            is_exec, running, settled, name="may_start",
+        )  # fmt: skip
         m.d.comb += [
             field.eq(self.i.payload),
             exec_.eq(self.i.payload),
             is_exec.eq(self.i.payload[31]),  # SET is 1, EXEC 8
             self.i.ready.eq(~running & (~is_exec | (settled & (~exec_.wait | self.filled)))),
             set_.eq(self.i.valid & ~running & ~is_exec),
-            start.eq(self.i.valid & self.i.ready & is_exec),
+            start.eq(may_start & (~exec_.wait | self.filled)),
             self.take_filled.eq(start & exec_.wait),
         ]
         m.d.sync += settled.eq(~set_)  # `exponent` and `plane` take a cycle to follow the registers
@@ -118,7 +126,7 @@ class Execute(wiring.Component):
         # --- turns -----------------------------------------------------------------------------------
         # An odd word leaves room in its step for one of the next pair.
         odd = words[0] if config.pump > 1 else Const(0)
-        last_step, ending, stall = Signal(), Signal(), Signal()
+        last_step, ending, may_end, stall = (Signal(name=n) for n in ("last_step", "ending", "may_end", "stall"))
         m.submodules.turns = turns = Turns(config)
         m.d.comb += [
             turns.top_group.eq(top_group),
@@ -126,10 +134,11 @@ class Execute(wiring.Component):
             turns.low_top.eq(low_top),
             turns.sum_code.eq(sum_code),
             turns.odd.eq(odd),
-            turns.rest.eq(turns.last_run & ~start),
-            turns.take.eq(start | last_step),
+            turns.start.eq(start),
+            turns.step_on.eq(last_step),
             ending.eq(last_step & turns.last_run),
-            stall.eq(ending & drain & ~self.drain_free),
+            may_end.eq(~drain | self.drain_free),
+            stall.eq(ending & ~may_end),
         ]
 
         # --- steps of a turn ---------------------------------------------------------------------------
@@ -191,7 +200,7 @@ class Execute(wiring.Component):
         with m.If(~stall):
             m.d.sync += first_of_run.eq((start & ~exec_.cont) | (last_step & turns.last & ~turns.last_run))
         m.d.sync += [
-            running.eq(start | (running & ~(ending & ~stall))),
+            running.eq(start | (running & ~(ending & may_end))),
             fresh.eq((start & exec_.first) | (fresh & ~self.control.last)),
         ]
         m.d.comb += [
@@ -200,14 +209,15 @@ class Execute(wiring.Component):
             alone.eq(odd & ~turns.twins & Mux(back, first_step, last_step)),
             Cat(self.first.read, self.first.a, self.first.w, self.first.sum).eq(Cat(read, a, w, turns.sums[0])),
             self.second.read.eq(read & ~alone & (config.pump > 1)),
+            self.pair.eq(running & ~turns.gap & ~alone & (config.pump > 1)),
             self.second.sum.eq(turns.sums[1]),
             self.control.valid.eq(read),
             self.control.first.eq(step & first_of_run),
-            self.control.last.eq(step & last_step & turns.last & ~(turns.last_run & open_)),
+            self.control.last.eq(running & last_step & turns.last & ~(turns.last_run & (open_ | ~may_end))),
             self.control.fresh.eq(fresh),
-            self.control.drain.eq(ending & ~stall & drain),
+            self.control.drain.eq(ending & may_end & drain),
             self.commit.eq(self.control.drain),
-            self.freed.eq(ending & ~stall & signal),
+            self.freed.eq(ending & may_end & signal),
             self.busy.eq(running),
         ]
         return m

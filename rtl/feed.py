@@ -1,6 +1,6 @@
 """The way from the execute engine to buffers and array: registers, skew, and the two words of a step."""
 
-from amaranth.hdl import Cat, DomainRenamer, Module, ShapeLike, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, ShapeLike, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -33,6 +33,8 @@ class Feed(wiring.Component):
         `Phase.last`, with `pump` = 2.
     first, second : In(access_layout(config))
         Words of the step; with `pump` = 1 there is no second one.
+    pair : In(1)
+        There are two, if there is a step at all.
     control : In(Control)
         Of the step: `last` and `drain` are meant for its last word.
     a, w : Out(Signature(read : Out(1), address : Out)) per `Config.hop` rows or columns
@@ -48,6 +50,7 @@ class Feed(wiring.Component):
                 "last": In(1),
                 "first": In(layout),
                 "second": In(layout),
+                "pair": In(1),
                 "control": In(Control),
                 "a": Out(_port(layout["a"].shape)).array((config.rows - 1) // config.hop + 1),
                 "w": Out(_port(layout["w"].shape)).array((config.columns - 1) // config.hop + 1),
@@ -70,22 +73,33 @@ class Feed(wiring.Component):
         if config.pump > 1:
             behind = late(self.second, "second")
 
-            def words(first, second, name: str, *, reset_less: bool = True):
-                """Both values are taken at the end of the cycle of `sync`, and shown one after the other."""
-                shown, waiting = (Signal.like(first, name=f"{name}_{n}", reset_less=reset_less) for n in (1, 2))
-                with m.If(self.last):
-                    m.d.fast += [shown.eq(first), waiting.eq(second)]
+            def words(first, second, name: str, *, reset_less: bool = True, turned: bool = False):
+                """Both values are taken at the end of the cycle of `sync`, and shown one after the other. Whether a
+                step has a second word stands in two registers that way: synthesis would make one of them, which has
+                long ways, if one were not `turned` round.
+
+                The second value has no reset: while the first one has, for a cycle of `sync`, it becomes a word that
+                does nothing.
+                """
+                shown = Signal.like(first, name=f"{name}_1", reset_less=reset_less)
+                waiting = Signal(Value.cast(second).shape(), name=f"{name}_2", reset_less=True)
+                last = self.last
+                if not stages:  # a register of its own, which changes in every cycle
+                    last = Signal(name=f"{name}_last")
+                    m.d.fast += last.eq(~self.last)
+                with m.If(last):
+                    m.d.fast += [shown.eq(first), waiting.eq(~Value.cast(second) if turned else second)]
                 with m.Else():
-                    m.d.fast += shown.eq(waiting)
+                    m.d.fast += shown.eq(~waiting if turned else waiting)
                 return shown
 
-            two = behind.read
+            pair = late(self.pair, "pair")
             now, then = Signal(Control), Signal(Control)
-            m.d.comb += [now.eq(control), then.eq(control), then.valid.eq(two), then.first.eq(0)]
+            m.d.comb += [now.eq(control), then.eq(control), then.valid.eq(behind.read), then.first.eq(0)]
             for field in ("last", "drain"):
-                m.d.comb += [now[field].eq(control[field] & ~two), then[field].eq(control[field] & two)]
-            m.d.comb += then.fresh.eq(control.fresh & two)
-            access, control = words(access, behind, "access"), words(now, then, "control", reset_less=far)
+                m.d.comb += [now[field].eq(control[field] & ~pair), then[field].eq(control[field] & pair)]
+            m.d.comb += then.fresh.eq(control.fresh & pair)
+            access, control = words(access, behind, "access"), words(now, then, "control", reset_less=far, turned=True)
 
         def skewed(ports, address, name: str) -> None:
             """Each port a cycle behind the one before it."""

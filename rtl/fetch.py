@@ -128,10 +128,13 @@ class Fetch(wiring.Component):
             self.address.eq(pc >> slots),
             self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
         ]
-        with m.If(reading):
-            m.d.sync += word.eq(self.rdata.word_select(slot, 32))
-        with m.Elif(follow):
-            m.d.sync += word.eq(Cat(Const(0, 32), others).word_select(slot, 32))
+        if slots:
+            with m.If(reading):
+                m.d.sync += word.eq(self.rdata.word_select(slot, 32))
+            with m.Elif(follow):
+                m.d.sync += word.eq(Cat(Const(0, 32), others).word_select(slot, 32))
+        else:
+            m.d.comb += word.eq(held(m, platform, (self.rdata, reading), name="word")[0])
 
         # --- request, word, dispatch -------------------------------------------------------------------
         leave, halted, waiting = Signal(), Signal(), Signal()

@@ -29,9 +29,9 @@ class Link(wiring.Component):
     Whatever goes wrong, `gap` cycles of silence bring the link back to waiting for a request.
 
     The link accesses memory only while `busy` is 0. It takes and gives up to one byte per cycle; a reply is offered
-    LATENCY cycles behind the last byte of its request, and pauses for a cycle in front of check sums and for 1 +
-    memory_lag in front of each word. LOAD_END takes one cycle per byte and 1 + memory_lag per word of the image. While
-    it answers, the link does not take bytes.
+    LATENCY cycles behind the last byte of its request, and pauses for a cycle in front of check sums and of each byte
+    of memory, and for 1 + memory_lag in front of each word. LOAD_END takes two cycles per byte and 1 + memory_lag per
+    word of the image. While it answers, the link does not take bytes.
 
     Parameters
     ----------
@@ -103,9 +103,10 @@ class Link(wiring.Component):
         address = Signal(address_bits, reset_less=True)  # of the next word
         # Address of the last word; it is beyond the memory.
         last, last_high = Signal(address_bits, reset_less=True), Signal(reset_less=True)
-        at_last, final = Signal(), Signal()  # `address` is the last word; the last word has been fetched
+        # `address` was the last word a cycle ago; the last word has been fetched
+        at_last, final = Signal(reset_less=True), Signal()
         accepted, valid = Signal(), Signal()  # LOAD_BEGIN matched; LOAD_END matched
-        m.d.comb += at_last.eq(address == last)
+        m.d.sync += at_last.eq(address == last)
 
         # --- shift register for header, data and reply ----------------------------------------------
         # The argument of a header, or 32 bits of a word of data.
@@ -118,12 +119,18 @@ class Link(wiring.Component):
 
         bad_frame = Signal()
         errors, runs = Signal(4), Signal(4)
-        m.d.sync += [errors.eq(errors + (bad_frame | self.line_error)), runs.eq(runs + self.start)]
+        wrong, started = Signal(), Signal()  # counted a cycle later
+        m.d.sync += [
+            Cat(wrong, started).eq(Cat(bad_frame | self.line_error, self.start)),
+            errors.eq(errors + wrong),
+            runs.eq(runs + started),
+        ]
 
         # --- check sum -------------------------------------------------------------------------------
         m.submodules.crc = crc = Crc32()
         listening = Signal()  # within a frame, or dropping bytes after an error
-        take, give = Signal(), Signal()  # a byte moves in; a byte moves out, or into the check sum only
+        take = self.i.valid  # where it listens, a byte moves in
+        give = Signal()  # a byte moves out, or into the check sum only
         checking = Signal()  # the byte to move out is of the check sum itself
         # A register in front of the check sum: it is complete two cycles after its last byte has moved.
         summed, summed_valid = Signal(8, reset_less=True), Signal()
@@ -132,7 +139,6 @@ class Link(wiring.Component):
             summed_valid.eq(Mux(listening, take, give & ~checking)),
         ]
         m.d.comb += [
-            take.eq(self.i.valid & self.i.ready),
             crc.data.eq(summed),
             crc.valid.eq(summed_valid | (self.o.ready & checking)),
             crc.feed_back.eq(checking),
@@ -144,7 +150,10 @@ class Link(wiring.Component):
         # --- memory port -----------------------------------------------------------------------------
         parts = config.mem_width // 32
         write, fetch = Signal(parts), Signal()
-        fetched = delay_line(m, fetch, config.memory_lag, "fetched")[-1]
+        on_the_way = delay_line(m, fetch, max(1, config.memory_lag), "fetched")
+        fetched = on_the_way[config.memory_lag]
+        with m.If(on_the_way[1]):
+            m.d.sync += final.eq(at_last)
         m.d.sync += write.eq(0)
         with m.If(write[-1] | fetch):
             m.d.sync += address.eq(increment(m, platform, address, name="address_next"))
@@ -157,6 +166,8 @@ class Link(wiring.Component):
         ]
         if config.mem_ports > 1:
             m.d.comb += self.mem.waddr.eq(address)
+        byte = Signal(8, reset_less=True)  # of the word fetched
+        m.d.sync += byte.eq(self.mem.rdata.word_select(step[: exact_log2(word_bytes)], 8))
 
         # --- silence ---------------------------------------------------------------------------------
         silence = Signal(range(self.gap + 1))
@@ -310,21 +321,24 @@ class Link(wiring.Component):
 
             with m.State("FETCH"):
                 m.d.comb += fetch.eq(1)
-                m.d.sync += final.eq(at_last)
-                m.next = "WAIT" if config.memory_lag else "WORD"
+                m.next = "WAIT" if config.memory_lag else "BYTE"
 
             if config.memory_lag:
                 with m.State("WAIT"), m.If(fetched):
-                    m.next = "WORD"
+                    m.next = "BYTE"
+
+            with m.State("BYTE"):  # `byte` gets a byte of the word
+                m.next = "WORD"
 
             with m.State("WORD"):  # to the host, or past the check sum only
                 m.d.comb += [
                     self.o.valid.eq(op == Command.READ),
-                    self.o.payload.eq(self.mem.rdata.word_select(step[: exact_log2(word_bytes)], 8)),
+                    self.o.payload.eq(byte),
                     give.eq(self.o.ready | (op == Command.LOAD_END)),
                 ]
                 with m.If(give):
                     m.d.sync += step.eq(next_step)
+                    m.next = "BYTE"
                     with m.If(step == word_bytes - 1):
                         m.d.sync += step.eq(0)
                         m.next = "FETCH"

@@ -1,6 +1,9 @@
 """Loader: main memory to row buffers (patches), column buffers (weights) and ladder memory."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from functools import reduce
+from operator import and_
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.enum import Enum
 from amaranth.lib.wiring import In, Out
@@ -14,6 +17,7 @@ from .isa import LOADA, LOADP, REGISTER
 from .placer import BufferWrite, Placer, step_layout
 from .primitives.adders import increment
 from .primitives.dsp import held
+from .primitives.ice40 import lut4
 
 __all__ = ["Loader"]
 
@@ -46,8 +50,9 @@ class Loader(wiring.Component):
     i : In(stream of 32)
     freed, done : In(1); take_freed, take_done : Out(1)
     filled : Out(1)
-    request : Out(1), grant : In(1), address : Out
-        Read of a main memory word; `rdata` comes 1 + memory_lag cycles after a cycle with request and grant.
+    request : Out(1), hindered : In(2), address : Out
+        Read of a main memory word, granted where neither of two others hinders it; `rdata` comes 1 + memory_lag cycles
+        after that cycle.
     range_error : Out(1)
         The request lies outside main memory.
     row : Out(BufferWrite) per row
@@ -74,7 +79,7 @@ class Loader(wiring.Component):
                 "take_done": Out(1),
                 "filled": Out(1),
                 "request": Out(1),
-                "grant": In(1),
+                "hindered": In(2),
                 "address": Out(range(config.mem_depth)),
                 "range_error": Out(1),
                 "rdata": In(config.mem_width),
@@ -97,20 +102,25 @@ class Loader(wiring.Component):
         chunk_shift = exact_log2(config.chunks_per_word)
         ladder_part = 32 // config.chunk
         depth_bits = len(self.address)
+        most = max(config.row_depth * per_lanes, config.column_depth, config.ladder_words)
+        units = (most - 1).bit_length()
         address, pixels = config.chunk_address_bits, config.pixel_bits
 
-        # --- registers: counts are kept as last index -------------------------------------------------
+        # --- registers: counts are kept as last index, those of units and kernel rows as the last but one (-1: there is
+        # one), H as its complement -----------------------------------------------------------------------
         shapes = {
             LoadReg.ACT: address, LoadReg.ROW_STRIDE: address, LoadReg.GROUP_STEP: address,
-            LoadReg.UNITS: range(config.row_depth * per_lanes),
-            LoadReg.KW: pixels, LoadReg.KH: pixels, LoadReg.STEP: pixels, LoadReg.H: pixels, LoadReg.W: pixels,
+            LoadReg.UNITS: signed(units + 1),
+            LoadReg.KW: pixels, LoadReg.KH: signed(pixels + 1), LoadReg.STEP: pixels,
+            LoadReg.H: pixels, LoadReg.W: pixels,
             LoadReg.IY: pixels + 1, LoadReg.IX: pixels + 1,
             LoadReg.PLANES: 4, LoadReg.PAD: 9, LoadReg.SKIP: range(config.row_depth),
-            LoadReg.WGT: address, LoadReg.WWORDS: range(config.column_depth),
+            LoadReg.WGT: address, LoadReg.WWORDS: signed(config.column_depth.bit_length()),
         }  # fmt: skip
         if planes == 1:
             shapes |= {LoadReg.UNIT_LOG2: range(lane_shift + 1), LoadReg.VALID: 1, LoadReg.VALID_ADDR: address}
-        counts = (LoadReg.UNITS, LoadReg.KW, LoadReg.KH, LoadReg.STEP, LoadReg.PLANES, LoadReg.WWORDS)
+        less = dict.fromkeys((LoadReg.KW, LoadReg.STEP, LoadReg.PLANES), 1)
+        less |= dict.fromkeys((LoadReg.UNITS, LoadReg.KH, LoadReg.WWORDS), 2)
         reg = {r: Signal(shape, name=r.name.lower(), reset_less=True) for r, shape in shapes.items()}
         valid, valid_address = reg.get(LoadReg.VALID, Const(0)), reg.get(LoadReg.VALID_ADDR, Const(0))
         unit_mask = Signal(lane_shift)  # chunks per unit and plane - 1
@@ -121,25 +131,52 @@ class Loader(wiring.Component):
         opcode = self.i.payload[28:]
         field, loada, loadp = Signal(REGISTER), Signal(LOADA), Signal(LOADP)
         m.d.comb += [field.eq(self.i.payload), loada.eq(self.i.payload), loadp.eq(self.i.payload)]
-        idle, start, prime, run = Signal(init=1), Signal(), Signal(), Signal()
-        set_, put, add = Signal(), Signal(), Signal()
-        advance = Signal()  # the step that reads has its word, or needs none
+        working, idle, start, prime, run = (Signal(name=n) for n in ("working", "idle", "start", "prime", "run"))
+        set_, put = Signal(), Signal()
+        ready, is_load, free = Signal(), Signal(), Signal()  # anything but a load goes; there is one, and it may start
+        may_start, starts, starts_waiting = Signal(), Signal(), Signal()  # with `advance`
+        need, advance = Signal(), Signal()  # the step that reads wants a word; it has its word, or needs none
         hinders_set = Signal()
+
+        def advances(name: str) -> Value:
+            return lut4(m, platform, lambda need, a, b: ~need | ~(a | b), need, *self.hindered, name=f"{name}_lut")
+
+        def with_advance(name: str, always: Value, sometimes: Value, advance: Value = advance) -> Value:
+            """`always`, or `sometimes` with `advance`: one LUT behind it, as others at main memory decide."""
+            return lut4(
+                m, platform, lambda always, sometimes, now: always | (sometimes & now), always, sometimes, advance,
+                name=f"{name}_lut",
+            )  # fmt: skip
+
+        def every(name: str, *bits: Value) -> Value:
+            """Whether all of up to four bits are 1, in one LUT."""
+            return lut4(m, platform, lambda *bits: reduce(and_, bits), *bits, name=f"{name}_lut")
+
         # The fetch unit sends no other operations than these, so few bits tell them apart.
         with m.Switch(opcode[:3]):
             with m.Case("0-1"):  # SET
-                m.d.comb += [set_.eq(self.i.valid & ~hinders_set), self.i.ready.eq(put)]
+                m.d.comb += [set_.eq(self.i.valid & ~hinders_set), ready.eq(put)]
             with m.Case("0-0"):  # ADD
-                m.d.comb += [add.eq(self.i.valid & idle), self.i.ready.eq(idle)]
+                m.d.comb += ready.eq(idle)
             with m.Case(Op.AWAIT & 7):
-                m.d.comb += [self.i.ready.eq(idle & self.done), self.take_done.eq(self.i.valid & self.i.ready)]
+                m.d.comb += [ready.eq(idle & self.done), self.take_done.eq(self.i.valid & ready)]
             with m.Default():
-                m.d.comb += [
-                    self.i.ready.eq(idle & advance & (~loada.wait | self.freed)),
-                    start.eq(self.i.valid & self.i.ready),
-                    self.take_freed.eq(start & loada.wait),
-                ]
+                m.d.comb += is_load.eq(1)
+        m.d.comb += [
+            self.i.ready.eq(with_advance("ready", ready, may_start)),
+            start.eq(with_advance("start", Const(0), starts)),
+            self.take_freed.eq(with_advance("take_freed", Const(0), starts_waiting)),
+            idle.eq(~working),
+            free.eq(idle & (~loada.wait | self.freed)),
+            may_start.eq(is_load & free),
+            starts.eq(every("starts", is_load, free, self.i.valid)),
+            starts_waiting.eq(every("starts_waiting", is_load, free, self.i.valid, loada.wait)),
+        ]
         # SET clears a register that has an adder in its first cycle, and writes in its second.
+        may_change = lut4(
+            m, platform, lambda is_set, other, late, busy: ~other & ((is_set & ~late) | (~is_set & ~busy)),
+            opcode[0], opcode[2], hinders_set, working, name="may_change_lut",
+        )  # fmt: skip
         m.d.sync += put.eq(set_)
         strides = (LoadReg.ROW_STRIDE, LoadReg.GROUP_STEP)
         # Where a word of main memory holds several instructions, the fetch unit has the multiplier.
@@ -149,13 +186,11 @@ class Loader(wiring.Component):
         for r, register in ((r, register) for r, register in reg.items() if r not in strides):
             with m.If(field.reg == r):
                 if r in (LoadReg.ACT, LoadReg.IY, LoadReg.IX):
-                    with m.If(put | add):
-                        m.d.sync += register.eq(register + field.value)
-                    with m.Elif(set_):
-                        m.d.sync += register.eq(0)
+                    with m.If(put | (may_change & self.i.valid)):
+                        m.d.sync += register.eq(Mux(opcode[0] & ~put, 0, register + field.value))
                 else:
                     with m.If(put):
-                        m.d.sync += register.eq(field.value - (r in counts))
+                        m.d.sync += register.eq(~field.value if r == LoadReg.H else field.value - less.get(r, 0))
 
         # What a step does to the buffers: in the cycle in which it reads, in the next one, and when its word comes.
         reading, read = Signal(step_layout(config)), Signal(step_layout(config))
@@ -170,18 +205,19 @@ class Loader(wiring.Component):
         # --- units and pixels of a kernel row, one step ahead of the loops around them -----------------
         kind = Signal(data.StructLayout({"act": 1, "weight": 1, "ladder": 1}), reset_less=True)
         last_row = Signal(range(rows), reset_less=True)
-        # Units of a pixel, words of a column, words of a ladder.
-        unit = Signal(
-            range(max(config.row_depth * per_lanes, config.column_depth, config.ladder_words)), reset_less=True
-        )
-        unit_end = Signal(len(unit), reset_less=True)
+        # Units of a pixel, words of a column, words of a ladder; the last one but one, -1 where there is one.
+        unit, unit_before = Signal(units, reset_less=True), Signal(signed(units + 1), reset_less=True)
+        unit_reached, unit_done = Signal(reset_less=True), Signal()
         # Patch row r takes KW pixels (then it is `over`) from r * STEP on (it has `begun`).
         x = Signal(pixels + 1, reset_less=True)
         to_begin, to_end = (Signal(pixels, name=n, reset_less=True) for n in ("to_begin", "to_end"))
         begun, over = Signal(rows - 1, reset_less=True), Signal(rows - 1, reset_less=True)
         row_0_over = over[0] if rows > 1 else 0
-        turn, unit_done, begin, end, row_done = (Signal(name=n) for n in (
-            "turn", "unit_done", "begin", "end", "row_done"))  # fmt: skip
+        begin, end, row_done = (Signal(name=n) for n in ("begin", "end", "row_done"))
+        units_to_load = Signal.like(unit_before)
+        m.d.comb += unit_done.eq(unit_reached | (unit_before < 0))
+        # What moves on in this cycle; the units and pixels also where no load is under way.
+        turn, next_unit, next_pixel = Signal(), Signal(), Signal()
         last_unit, row_end, inside_x = (Signal(name=n, reset_less=True) for n in ("last_unit", "row_end", "inside_x"))
         takes = Signal(rows, reset_less=True)
 
@@ -190,7 +226,6 @@ class Loader(wiring.Component):
             return (~coordinate + size)[len(coordinate)]
 
         m.d.comb += [
-            unit_done.eq(unit == unit_end),
             begin.eq((to_begin == reg[LoadReg.STEP]) & ~Array([1, *begun])[last_row]),
             end.eq(Mux(row_0_over, to_end == reg[LoadReg.STEP], to_end == reg[LoadReg.KW])),
             row_done.eq(~kind.act | (end & Array([1, *over])[last_row])),
@@ -202,11 +237,14 @@ class Loader(wiring.Component):
                 inside_x.eq(below(x, reg[LoadReg.W])),
                 takes.eq(Cat(1, begun) & ~Cat(over, 0)),
             ]
-        with m.If(turn | idle):
-            m.d.sync += unit.eq(increment(m, platform, unit, name="unit_next"))
+        with m.If(next_unit):
+            m.d.sync += [
+                unit.eq(increment(m, platform, unit, name="unit_next")),
+                unit_reached.eq((unit == unit_before[:units]) & ~idle),
+            ]
             with m.If(unit_done | idle):
                 m.d.sync += unit.eq(0)
-        with m.If((turn & unit_done) | idle):
+        with m.If(next_pixel):
             for counter in (x, to_begin, to_end):
                 m.d.sync += counter.eq(increment(m, platform, counter, name=f"{counter.name}_next"))
             with m.If(begin):
@@ -219,21 +257,32 @@ class Loader(wiring.Component):
         # --- kernel rows and groups of planes: the step that reads in the next cycle ------------------
         signal, first = Signal(reset_less=True), Signal(reset_less=True)
         base = Signal(range(max(config.row_depth, config.column_depth, config.ladder_depth)), reset_less=True)
-        # Kernel rows, columns, channels.
+        # Kernel rows, columns, or channels, which are counted from 1; the last but one, and whether there is only one.
         ky = Signal(range(max(1 << pixels, config.columns, config.ladder_depth)), reset_less=True)
-        ky_end = Signal(len(ky), reset_less=True)
+        ky_before, ky_single = Signal(len(ky), reset_less=True), Signal(reset_less=True)
+        ky_reached, ky_done = Signal(reset_less=True), Signal()
         group = Signal(4 - exact_log2(planes), reset_less=True)
         # Chunks of the word at work already filled for row 0; at the end of a group the rest gets zeros (filler).
         fill, filler = Signal(lane_shift, reset_less=True), Signal(reset_less=True)
 
+        load = opcode[:2]  # tells loads apart; what is made of another instruction is not used
+        is_a, is_w, is_p = (load == (op & 3) for op in (Op.LOADA, Op.LOADW, Op.LOADP))
         taps_end, tail, full, group_end, last_group, load_end = (Signal(name=n) for n in (
             "taps_end", "tail", "full", "group_end", "last_group", "load_end"))  # fmt: skip
         step, next_fill = Signal(), Signal(lane_shift)
-        y = Signal(pixels + 1)
+        # Image row of the kernel row, and that of kernel row 0 as counted from the row behind the image: in a register,
+        # as no load is as quick behind the SET or ADD that changes it.
+        y, beyond = Signal(pixels + 1), Signal(signed(pixels + 2), reset_less=True)
         m.d.comb += [
-            step.eq(run & advance),
-            turn.eq(prime | (advance & ~filler)),
-            taps_end.eq(row_end & (ky == ky_end)),
+            step.eq(with_advance("step", Const(0), run)),
+            turn.eq(with_advance("turn", prime, ~filler)),
+            next_unit.eq(with_advance("next_unit", prime | idle, ~filler)),
+            # Much hangs on this, so it has a LUT for `advance` of its own.
+            next_pixel.eq(
+                with_advance("next_pixel", (prime & unit_done) | idle, ~filler & unit_done, advances("advance_pixel"))
+            ),
+            ky_done.eq(ky_reached | ky_single),
+            taps_end.eq(row_end & ky_done),
             tail.eq(taps_end | filler),
             full.eq(~kind.act | (next_fill == 0)),
             next_fill.eq(fill + Mux(filler | takes[0], unit_mask + 1, 0)),
@@ -242,22 +291,35 @@ class Loader(wiring.Component):
             load_end.eq(group_end & (~kind.act | last_group)),
             y.eq(ky + reg[LoadReg.IY]),
         ]
+        m.d.sync += beyond.eq(reg[LoadReg.IY].as_signed() - ~reg[LoadReg.H])
         with m.If(step):
             m.d.sync += [first.eq(0), fill.eq(next_fill), filler.eq(tail & ~full)]
-        with m.If((step & row_end & ~filler) | idle):
-            m.d.sync += ky.eq(increment(m, platform, ky, name="ky_next"))
-            with m.If((ky == ky_end) | idle):
-                m.d.sync += ky.eq(0)
+        with m.If(with_advance("next_row", idle, run & row_end & ~filler)):
+            m.d.sync += [
+                ky.eq(increment(m, platform, ky, name="ky_next")),
+                ky_reached.eq((ky == ky_before) & ~idle),
+            ]
+            with m.If(ky_done | idle):
+                m.d.sync += ky.eq(is_p & idle)
         with m.If(step & group_end):
             m.d.sync += group.eq(group + 1)
         with m.If(idle):
             m.d.sync += [first.eq(1), Cat(group, fill, filler).eq(0)]
-        runs_on, hinders = Signal(), Signal()  # in the next cycle: a step is made; the one that reads hinders a load
-        m.d.comb += [
-            runs_on.eq(prime | (run & ~(advance & load_end))),
-            hinders.eq(Mux(advance, run & (first | ~kind.act), reading.alone)),
-        ]
-        m.d.sync += [prime.eq(start), run.eq(runs_on), idle.eq(~(start | runs_on | hinders))]
+        # In the next cycle a step is made, or the one that reads hinders a load. As seen with and without `advance`.
+        goes_on = lut4(
+            m, platform, lambda begins, run, hinders, end: begins | (run & (hinders | ~end)), prime | starts, run,
+            first | ~kind.act, load_end, name="goes_on",
+        )  # fmt: skip
+        m.d.sync += [
+            prime.eq(start),
+            run.eq(prime | (run & ~(advance & load_end))),
+            working.eq(
+                lut4(
+                    m, platform, lambda still, on, now: (still & ~now) | (on & now), prime | run | reading.alone,
+                    goes_on, advance, name="working_lut",
+                )
+            ),
+        ]  # fmt: skip
 
         # --- where the step reads: one adder -----------------------------------------------------------
         chunk_address, row_address = (
@@ -280,7 +342,7 @@ class Loader(wiring.Component):
                 | Mux(by_unit, unit_chunks, 0)
             )
         )
-        with m.If(step & ~filler):
+        with m.If(with_advance("next_address", Const(0), run & ~filler)):
             from_row = kind.act & row_end & ~(valid_plane & ~taps_end)
             from_valid = last_unit & valid_plane & ~taps_end
             m.d.sync += [
@@ -301,41 +363,47 @@ class Loader(wiring.Component):
             m.d.sync += reg[LoadReg.WGT].eq(chunk_address)
 
         # --- the load at the head of the queue ---------------------------------------------------------
+        with m.Switch(load):
+            with m.Case(Op.LOADA & 3):
+                m.d.comb += units_to_load.eq(reg[LoadReg.UNITS])
+            with m.Case(Op.LOADW & 3):
+                m.d.comb += units_to_load.eq(reg[LoadReg.WWORDS])
+            with m.Default():
+                m.d.comb += units_to_load.eq(config.ladder_words - 2)
         with m.If(idle):
             m.d.sync += [
-                kind.act.eq(opcode == Op.LOADA),
-                kind.weight.eq(opcode == Op.LOADW),
-                kind.ladder.eq(opcode == Op.LOADP),
+                Cat(kind.act, kind.weight, kind.ladder).eq(Cat(is_a, is_w, is_p)),
                 signal.eq(loada.signal),
                 last_row.eq(loada.rows),
-                base.eq(Mux(opcode == Op.LOADP, loadp.base, loada.base)),
+                base.eq(Mux(is_p, loadp.base, loada.base)),
                 row_address.eq(reg[LoadReg.ACT]),
                 Cat(by_unit, by_row, by_group).eq(0),
                 row_start.eq(~valid),
+                unit_before.eq(units_to_load),
             ]
-            with m.Switch(opcode):
-                with m.Case(Op.LOADA):
+            with m.Switch(load):
+                with m.Case(Op.LOADA & 3):
                     m.d.sync += [
-                        unit_end.eq(reg[LoadReg.UNITS]),
-                        ky_end.eq(reg[LoadReg.KH]),
+                        ky_before.eq(reg[LoadReg.KH]),
+                        ky_single.eq(reg[LoadReg.KH] < 0),
                         valid_plane.eq(valid),
                         origin.eq(Mux(valid, _Origin.VALID, _Origin.ROW)),
                     ]
-                with m.Case(Op.LOADW):
-                    m.d.sync += [unit_end.eq(reg[LoadReg.WWORDS]), ky_end.eq(config.columns - 1)]
+                with m.Case(Op.LOADW & 3):
+                    m.d.sync += [ky_before.eq(config.columns - 2), ky_single.eq(0)]
                 with m.Default():
-                    m.d.sync += [unit_end.eq(config.ladder_words - 1), ky_end.eq(loadp.count)]
-            with m.If(opcode != Op.LOADA):
+                    m.d.sync += [ky_before.eq(loadp.count), ky_single.eq(loadp.count == 0)]
+            with m.If(~is_a):
                 m.d.sync += [origin.eq(_Origin.CONSTANTS), valid_plane.eq(0)]
 
         # --- the step that reads: request -----------------------------------------------------------
-        need = Signal()
         # Planes whose chunk does not come from main memory, and the bit that fills it.
         constant, pad = Signal(planes, reset_less=True), Signal(planes, reset_less=True)
         inside = Signal()
         last_plane = reg[LoadReg.PLANES][: exact_log2(planes)]
         missing = Cat(Const(0, 1), (last_group & (v > last_plane) for v in range(1, planes)))
-        m.d.comb += inside.eq(inside_x & below(y, reg[LoadReg.H]) & ~filler)
+        inside_y = ~y[-1] & (ky[:pixels] + beyond)[pixels + 1]
+        m.d.comb += inside.eq(inside_x & inside_y & ~filler)
         with m.If(advance):
             m.d.sync += [
                 reading.eq(0),
@@ -359,13 +427,15 @@ class Loader(wiring.Component):
                 )
         m.d.comb += [
             self.request.eq(need),
-            advance.eq(~need | self.grant),
+            advance.eq(advances("advance")),
             self.address.eq(chunk_address >> chunk_shift),
             self.range_error.eq(need & (chunk_address[chunk_shift + depth_bits :] != 0)),
         ]
-        steps, busy = [reading, *under_way[:-1]], Signal()
-        m.d.comb += busy.eq(start | prime | run | Cat(s.act | s.weight | s.ladder for s in steps).any())
-        m.d.sync += [self.busy.eq(busy), hinders_set.eq(busy | set_)]
+        busy = prime | run | Cat(s.act | s.weight | s.ladder for s in [reading, *under_way[:-1]]).any()
+        m.d.sync += [
+            self.busy.eq(with_advance("busy", busy, starts)),
+            hinders_set.eq(with_advance("hinders_set", busy | set_, starts)),
+        ]
 
         # --- the word comes ---------------------------------------------------------------------------
         m.submodules.aligner = aligner = Aligner(config)

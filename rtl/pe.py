@@ -58,10 +58,10 @@ class PE(wiring.Component):
     One word per cycle, no flow control. The control inputs are the same control word in successive cycles, so that the
     array keeps one delay line for all PEs: `c_run` belongs to the popcount that leaves the tree in this cycle, that is
     `pe_latency` cycles after its operands, `c_ahead` comes one cycle before it, `c_result` one and `c_drain` two cycles
-    later. The drain register holds part k of the tile's result k + 1 cycles after `c_drain`, the whole one in time for
-    a popcount that takes `config.pop_latency`; `shift` replaces it by the one behind it in the drain chain. Nothing has
-    a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word of the tile
-    before.
+    later. The drain register holds part k of the tile's result lags[k] + 1 cycles after `c_drain`, the whole one in
+    time for a popcount that takes `config.pop_latency`; `shift` replaces it by the one behind it in the drain chain.
+    Nothing has a reset: a run starts with `first`, a tile with `fresh`, at the earliest two cycles behind the last word
+    of the tile before.
 
     Where `Config.stages` is not 0, the PE has `c_run`, `c_result` and `c_drain` in registers of its own and hands the
     first of them on, so that control goes from PE to PE as operands do.
@@ -96,8 +96,8 @@ class PE(wiring.Component):
 
     Attributes
     ----------
-    parts : list of int
-        First bits of the parts of a result, see `Accumulator`.
+    parts, lags : list of int
+        First bits of the parts of a result, and when they come, see `Accumulator`.
     """
 
     def __init__(self, config: Config, family: str = "portable", *, early: bool = False):
@@ -106,7 +106,7 @@ class PE(wiring.Component):
         self.early = early or config.stages > 0
         self._popcount = popcount_of(config, family)
         self._accumulator = accumulator_of(config, family, self._popcount.o.shape())
-        self.parts = self._accumulator.parts
+        self.parts, self.lags = self._accumulator.parts, self._accumulator.lags
         steps = dict.fromkeys(_STEPS, In(Control))
         super().__init__(
             {
@@ -143,7 +143,8 @@ class PE(wiring.Component):
         ahead, take = c_result.drain, c_drain.drain
         for part, (low, high) in enumerate(pairwise([*self.parts, config.acc_width])):
             if part:
-                ahead, take = take, delay_line(m, take, 1, f"take{part}", reset_less=True)[-1]
+                lag = self.lags[part] - self.lags[part - 1]
+                ahead, take = delay_line(m, take, lag, f"take{part}", reset_less=True)[-2:]
             if self.early:
                 moves = delay_line(m, ahead | self.shift, 1, f"moves{part}", reset_less=True)[-1]
             elif config.pump > 1:

@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from ..golden.isa import Pool as Mode
 from .config import Config
+from .delay import delay_line
 from .primitives.adders import increment
 from .primitives.ram import BlockRam
 
@@ -23,7 +24,8 @@ class Pool(wiring.Component):
     Members
     -------
     valid, start : In(1)
-        Codes are there; they are the first of a tile. Both come one cycle *before* the codes.
+        Codes are there; they are the first of a tile. Both come one cycle *before* the codes. Between the last codes of
+        a tile and the first ones of the next there is a cycle at least.
     mode : In(2), code : In(8 * ladders)
         One cycle after their `valid`.
     o : Out(8 * ladders)
@@ -56,6 +58,9 @@ class Pool(wiring.Component):
             m.d.sync += index.eq(increment(m, platform, here, name="index"))
 
         before, best = Signal(8 * config.ladders), Signal(8 * config.ladders)
+        o = Signal.like(best, reset_less=True)
+        m.d.sync += o.eq(best)
+        m.d.comb += self.o.eq(o)
         store = valid & (self.mode != Mode.NONE)
         if config.few_rams:
             rings = [
@@ -69,13 +74,17 @@ class Pool(wiring.Component):
                     m.d.sync += Cat(ring).eq(Cat(best, ring))
         else:
             m.submodules.ram = ram = BlockRam(width=8 * config.ladders, depth=depth)
+            write = Cat(store, previous, best)
+            if (
+                groups > 1
+            ):  # a place is asked for again `groups` + 1 cycles later at the earliest: the register may go there
+                write = delay_line(m, Cat(store, previous), 1, "write", reset_less=True)[-1]
+                write = Cat(write, o)
             m.d.comb += [
                 ram.read_address.eq(here),
                 ram.read.eq(self.valid),
                 before.eq(ram.read_data),
-                ram.write.eq(store),
-                ram.write_address.eq(previous),
-                ram.write_data.eq(best),
+                Cat(ram.write, ram.write_address, ram.write_data).eq(write),
             ]
 
         larger = []
@@ -84,7 +93,4 @@ class Pool(wiring.Component):
             use = (self.mode == Mode.NEXT) | (self.mode == Mode.LAST)
             larger.append(Mux(use & (stored > code), stored, code))
         m.d.comb += best.eq(Cat(larger))
-        o = Signal(8 * config.ladders, reset_less=True)
-        m.d.sync += o.eq(best)
-        m.d.comb += self.o.eq(o)
         return m

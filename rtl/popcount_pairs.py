@@ -1,5 +1,7 @@
 """Weighted popcount of several activation planes at once on iCE40: pairs of lanes, chosen from sums made before."""
 
+from functools import reduce
+from operator import xor
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
@@ -21,13 +23,17 @@ class PairPopcount(wiring.Component):
     for 0 1: in each case q + w0 - 1, where each bit of q is one LUT of a bit of u, a bit of v and two weights. The w0
     are the carry ins of the adders of the tree, which are as many but one, and the lanes / 2 ones come off on the way.
 
+    The lowest bits of two pairs and a weight are three inputs of an adder: two LUTs make its sum and carry, one behind
+    the other. Where the array has a clock of its own and a register behind each level, the carry chain adds them, too:
+    a LUT more for two pairs, in a cell that else held a flip-flop, and one LUT less on the way from the buffers.
+
     One word per cycle, no flow control; `LATENCY` cycles from the operands to the sum; no resets.
 
     Parameters
     ----------
     config : Config
-        Uses `lanes`, `planes`, which is more than 1, and `levels` between two registers: the choice of the pairs is
-        the first one, adders are the others.
+        Uses `lanes`, `planes`, which is more than 1, `levels` between two registers: the choice of the pairs is
+        the first one, adders are the others; and `pump`.
 
     Members
     -------
@@ -72,7 +78,9 @@ class PairPopcount(wiring.Component):
             """What comes out of so many levels, registered where that is due."""
             return bits if made % self.config.levels else registered(bits)
 
-        # Pairs as u, v and the weights of the two lanes.
+        chained = self.config.levels == 1 and self.config.pump > 1  # lowest bits in carry chains
+
+        # Pairs as u, v and the weights of the two lanes; of every second pair bit 0 of u is that of both pairs' sum.
         pairs = []
         for k in range(lanes // 2):
             bits = [self.a[k * (2 * width - 1) + n] for n in range(2 * width - 1)]
@@ -80,13 +88,18 @@ class PairPopcount(wiring.Component):
         carries = [w0 for *_, w0, _ in pairs[::2] + pairs[1::2]]
         numbers: list[list[Value]] = [self._choose(m, platform, *pair, name=f"q{k}") for k, pair in enumerate(pairs)]
 
+        if chained:
+            for k, (u, _, _, w1) in enumerate(pairs):
+                sum_bits = [u[0]] if k % 2 == 0 else [u[0], pairs[k - 1][0][0]]
+                numbers[k][0] = self._parity(m, platform, [*sum_bits, w1], f"q{k}_0")
+
         # The lanes / 2 = 2**ones come off where the highest bit of the last number at a level weighs as much, by its
         # complement. From there on the last number is negative where all its bits from that one on are 1, which
         # turns round the highest bit of the next sum. With many planes every number is too wide for that.
         ones = lanes.bit_length() - 2
         turned = ones - self.config.planes
         if turned == 0:
-            numbers[-1] = self._choose(m, platform, *pairs[-1], name="q_turned", turned=True)
+            numbers[-1][1:] = self._choose(m, platform, *pairs[-1], name="q_turned", turned=True)[1:]
         numbers, carries = passed([numbers, carries], 1)
 
         # An adder to a chain: sharing saves no LUT, and nextpnr's default router may not come to an end with the cells
@@ -102,7 +115,7 @@ class PairPopcount(wiring.Component):
                 turn = []
                 if turned >= 0 and k == count - 1 and level >= turned - 1:
                     turn = [Const(1)] if level == turned - 1 else y[ones:]
-                if not level:
+                if not level and not chained:
                     low, carry = passed([*self._lowest(m, platform, pairs[2 * k], pairs[2 * k + 1], f"low{k}")], 1)
                     m.d.comb += total[0].eq(low)
                     x, y, total = x[1:], y[1:], total[1:]
@@ -145,6 +158,11 @@ class PairPopcount(wiring.Component):
         for k, function in enumerate([second, *[choose] * (len(u) - 3), highest], 1):
             bits.append(ice40.lut4(m, platform, function, u[k], v[k], w0, w1, name=f"{name}_{k}"))
         return bits
+
+    @staticmethod
+    def _parity(m: Module, platform: object, bits: list[Value], name: str) -> Value:
+        """Whether an even number of up to three bits is 1."""
+        return ice40.lut4(m, platform, lambda *i: ~reduce(xor, i), *bits, name=name)
 
     @staticmethod
     def _lowest(m: Module, platform: object, first: tuple, second: tuple, name: str) -> tuple[Value, Value]:

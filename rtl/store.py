@@ -15,12 +15,19 @@ from .ladder import Ladder
 from .pool import Pool
 from .primitives.adders import decrement, increment
 from .primitives.dsp import held
+from .primitives.ice40 import lut4
 
 __all__ = ["Store"]
 
 
 def _case(op: Op) -> int:
+    """Bits 1 and 3 of an operation, by which the engine knows those that it takes."""
     return op >> 1 & 1 | op >> 3 << 1
+
+
+def _is(op: Op, one, three):
+    """Whether bits 1 and 3 are those of the operation."""
+    return ~(one ^ (_case(op) & 1)) & ~(three ^ (_case(op) >> 1))
 
 
 class _RowEnd(wiring.Component):
@@ -53,8 +60,8 @@ class Store(wiring.Component):
     Members
     -------
     i : In(stream of 32)
-    tile_ready : In(1), take_tile : Out(1)
-        A tile stands in the drain registers; its draining starts.
+    tile_ready : In(2), take_tile : Out(1)
+        A tile stands in the drain registers, as one bit or the other says; its draining starts.
     release : Out(1)
         The next tile's last word may be on its way: what it replaces in the drain registers will have left them.
     drained : In(ladders * acc_width)
@@ -85,7 +92,7 @@ class Store(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(32)),
-                "tile_ready": In(1),
+                "tile_ready": In(2),
                 "take_tile": Out(1),
                 "release": Out(1),
                 "drained": In(config.ladders * config.acc_width),
@@ -150,7 +157,7 @@ class Store(wiring.Component):
         m.d.comb += [field.eq(self.i.payload), store.eq(self.i.payload)]
 
         # --- take: one group of results per cycle ----------------------------------------------------
-        running, under_way, still = Signal(), Signal(), Signal()
+        running, under_way, moved, still = (Signal(name=n) for n in ("running", "under_way", "moved", "still"))
         flag_layout = data.StructLayout({"tile": 1, "last": 1, "mode": 2})
         tile = Signal(data.StructLayout({"mode": 2, "low": 5, "high": 5}), reset_less=True)
         rows_left, row = Signal(5, reset_less=True), Signal(5, reset_less=True)
@@ -160,13 +167,17 @@ class Store(wiring.Component):
         channel_tile = Signal(range(max(2, config.ladder_depth // columns)), reset_less=True)
         first_row = Signal(reset_less=True)
         next_base, next_base_valid = Signal(address, reset_less=True), Signal()
+        row_event, new_tile = Signal(), Signal()  # the pointer goes to a row, to the first one of a tile
         # A STORE that has started while the base of the one before still stands in `next_base`.
         waiting, waiting_tile = Signal(), Signal(len(store.tile), reset_less=True)
-        taking, last_of_row, row_end, next_row_start = Signal(), Signal(), Signal(), Signal()
+        taking, last_of_row, row_end, next_row, next_row_start = (
+            Signal(name=n) for n in ("taking", "last_of_row", "row_end", "next_row", "next_row_start")
+        )
         m.d.comb += [
             last_of_row.eq(position == Mux(raw, columns, groups) - 1),
             row_end.eq(running & (position == interval_end)),
-            next_row_start.eq(self.take_tile | (row_end & (rows_left != 0))),
+            next_row.eq(row_end & (rows_left != 0)),
+            next_row_start.eq(self.take_tile | next_row),
             self.release.eq(running & (rows_left == 0) & (position == release_at)),
         ]
         shift_sum = row_end
@@ -187,41 +198,64 @@ class Store(wiring.Component):
         )  # fmt: skip
         new_emit = (store.pool == Mode.NONE) | (store.pool == Mode.LAST)
         set_ = Signal()
+        # For anything but a STORE; for a STORE, with a tile; where there is one, too.
+        ready, may_take, starts_tile, busy = (Signal(name=n) for n in ("ready", "may_take", "starts_tile", "busy"))
+        m.d.comb += busy.eq(running | waiting)
+
+        def with_tile(name: str, always: Value, sometimes: Value) -> Value:
+            """`always`, or `sometimes` where a tile is ready: in one LUT, as the array says so late."""
+            return lut4(
+                m, platform, lambda always, sometimes, a, b: always | (sometimes & (a | b)), always, sometimes,
+                *self.tile_ready, name=f"{name}_lut",
+            )  # fmt: skip
+
         # The fetch unit sends no other operations than these: bits 3 and 1 tell them apart.
         with m.Switch(Cat(opcode[1], opcode[3])):
             with m.Case(_case(Op.SET)):  # `still` is never 1 while `running`
-                m.d.comb += [self.i.ready.eq(still), set_.eq(self.i.valid & still)]
+                m.d.comb += [ready.eq(still), set_.eq(self.i.valid & still)]
             with m.Case(_case(Op.ADD)):
-                m.d.comb += self.i.ready.eq(~running & ~waiting)
-                with m.If(self.i.valid & self.i.ready & (field.reg == StoreReg.DST)):
-                    m.d.sync += reg[StoreReg.DST].eq(reg[StoreReg.DST] + field.value)
+                m.d.comb += ready.eq(~busy)
             with m.Case(_case(Op.DONE)):
-                m.d.comb += [self.i.ready.eq(still), self.done.eq(self.i.valid & still)]
+                m.d.comb += [ready.eq(still), self.done.eq(self.i.valid & still)]
             with m.Case(_case(Op.STORE)):
-                m.d.comb += [
-                    self.i.ready.eq(~running & self.tile_ready & ~waiting),
-                    self.take_tile.eq(self.i.valid & self.i.ready),
-                ]
-        with m.If(self.take_tile):
-            m.d.sync += running.eq(1)
+                m.d.comb += may_take.eq(~busy)
+
+        def takes(one, three, valid, busy):
+            return _is(Op.STORE, one, three) & valid & ~busy
+
+        m.d.comb += [
+            self.i.ready.eq(with_tile("ready", ready, may_take)),
+            starts_tile.eq(lut4(m, platform, takes, opcode[1], opcode[3], self.i.valid, busy, name="starts_tile_lut")),
+            self.take_tile.eq(with_tile("take", Const(0), starts_tile)),
+        ]
+        m.d.sync += running.eq(with_tile("running", running & ~(row_end & (rows_left == 0)), starts_tile))
         chosen = {r: set_ & (field.reg[: exact_log2(len(reg))] == r) for r in reg}
         strides = (StoreReg.PIXEL_STRIDE, StoreReg.GROUP_STRIDE)
         # With few block RAMs the ladder memory has the multiplier.
         place = None if config.few_rams else platform
         values = held(m, place, *((field.value[:address], chosen[r]) for r in strides), name="stride")
         m.d.comb += [reg[r].eq(value) for r, value in zip(strides, values, strict=True)]
+        dst = reg[StoreReg.DST]
+        changes = lut4(
+            m, platform, lambda a, b, moved, busy: (_is(Op.SET, a, b) & ~moved) | (_is(Op.ADD, a, b) & ~busy),
+            opcode[1], opcode[3], moved, busy, name="changes_lut",
+        )  # fmt: skip
+        with m.If(changes & self.i.valid & (field.reg[: exact_log2(len(reg))] == StoreReg.DST)):
+            m.d.sync += dst.eq(Mux(set_, 0, dst) + field.value)
         for r, target in reg.items():
-            if r not in strides:
+            if r not in strides and r != StoreReg.DST:
                 with m.If(chosen[r]):
                     m.d.sync += target.eq(field.value)
         # `taking` and `shift` are registers, as the drain chain is all over the array.
         goes_on = taking & ~last_of_row
+        takes_on = next_row | goes_on
+        slowly = raw & (ladders > 1)
         m.d.sync += [
-            taking.eq(next_row_start | goes_on),
+            taking.eq(with_tile("taking", takes_on, starts_tile)),
             self.shift.eq(self.shift_next),
         ]
         m.d.comb += self.shift_next.eq(
-            Mux(raw & (ladders > 1), goes_on & (group.within == ladders - 2), next_row_start | goes_on)
+            with_tile("shift", Mux(slowly, goes_on & (group.within == ladders - 2), takes_on), starts_tile & ~slowly)
         )
         with m.If(~running):
             # What a STORE starts from follows the instruction in front until it is taken.
@@ -247,17 +281,16 @@ class Store(wiring.Component):
                     rows_left.eq(decrement(m, platform, rows_left, name="rows_left")),
                     first_row.eq(0),
                 ]
-                with m.If(rows_left == 0):
-                    m.d.sync += running.eq(0)
         base_tile = Mux(waiting, waiting_tile, store.tile)
         with m.If(~next_base_valid):
-            m.d.sync += [
-                next_base.eq(self._tile_address(reg[StoreReg.DST], base_tile, raw)),
-                next_base_valid.eq(waiting | (self.take_tile & new_emit)),
-                waiting.eq(0),
-            ]
-        with m.Else():
-            m.d.sync += waiting.eq(waiting | (self.take_tile & new_emit))
+            m.d.sync += next_base.eq(self._tile_address(reg[StoreReg.DST], base_tile, raw))
+        taken_over = row_event & new_tile
+        m.d.sync += [
+            next_base_valid.eq(
+                with_tile("base", (next_base_valid | waiting) & ~taken_over, starts_tile & new_emit & ~taken_over)
+            ),
+            waiting.eq(with_tile("waiting", next_base_valid & waiting, next_base_valid & starts_tile & new_emit)),
+        ]
         with m.If(~waiting):
             m.d.sync += waiting_tile.eq(store.tile)
 
@@ -328,7 +361,6 @@ class Store(wiring.Component):
         coming = flag[latency]
         emits = valids[latency] & ~raw & ((coming.mode == Mode.NONE) | (coming.mode == Mode.LAST))
         starts = Signal(reset_less=True)
-        row_event, new_tile = Signal(), Signal()
         with m.If(emits):
             m.d.sync += starts.eq((starts | coming.tile) & ~coming.last)
         m.d.sync += [
@@ -349,8 +381,6 @@ class Store(wiring.Component):
         m.d.comb += base.eq(Mux(new_tile, next_base, row_base))
         with m.If(row_event):
             m.d.sync += [pointer.eq(base), row_base.eq(base + reg[StoreReg.PIXEL_STRIDE])]
-            with m.If(new_tile):
-                m.d.sync += next_base_valid.eq(0)
         with m.Else():
             m.d.sync += pointer.eq(pointer + Mux(raw, raw_granules, reg[StoreReg.GROUP_STRIDE]))
 
@@ -382,7 +412,8 @@ class Store(wiring.Component):
                 ]
         m.d.comb += [
             under_way.eq(running | Cat(takes[1:], valids[1:]).any() | writing | next_base_valid | waiting),
-            self.busy.eq(running | ~still),
+            still.eq(~moved),
+            self.busy.eq(running | moved),
         ]
-        m.d.sync += still.eq(~(under_way | self.take_tile))
+        m.d.sync += moved.eq(with_tile("moved", under_way, starts_tile))
         return m

@@ -2,12 +2,13 @@
 
 from itertools import product
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .primitives.adders import at_least, extend, ripple
+from .primitives.ice40 import lut4
 
 __all__ = ["GROUPS", "PLANES", "Turns"]
 
@@ -47,10 +48,9 @@ class Turns(wiring.Component):
     -------
     top_group, top_plane, low_top, sum_code : In, odd : In(1)
         GROUPS - 1, PLANES - 1, max(PLANES, W) - 1, SUM_CODE; the number of words is odd.
-    rest : In(1)
-        The next turn is to be the first one of an EXEC.
-    take : In(1)
-        The next turn is at work from the next cycle on.
+    start, step_on : In(1)
+        An EXEC starts, with its first turn; the last step of the turn at work: that of the next one comes, if it is not
+        the last one of its EXEC.
     next_gap, next_twins : Out(1)
         The next turn is an exponent without a pair; goes through twins.
     gap, twins, up, last, last_run : Out(1)
@@ -74,8 +74,8 @@ class Turns(wiring.Component):
                 "low_top": In(range(PLANES)),
                 "sum_code": In(PLANES),
                 "odd": In(1),
-                "rest": In(1),
-                "take": In(1),
+                "start": In(1),
+                "step_on": In(1),
                 "next_gap": Out(1),
                 "next_twins": Out(1),
                 "gap": Out(1),
@@ -126,7 +126,8 @@ class Turns(wiring.Component):
         group_step, plane_step = Signal.like(self.group_step), Signal.like(self.plane_step)
         plane_by, twin_by = Signal.like(plane), Signal.like(plane)
         pairs_by, left_by = Signal.like(pairs), Signal.like(pairs)
-        end = exponent == 0
+        # Whether the exponent is 0; in a register, as much comes behind that.
+        end = Signal(reset_less=True)
         with m.Switch(Cat(up, self.next_twins, last, Mux(up, up_below, down_below))):
             for case, (in_group, in_plane) in self._steps().items():
                 with m.Case("".join("01"[bit] for bit in reversed(case))):
@@ -143,31 +144,53 @@ class Turns(wiring.Component):
         next_pairs = ripple(pairs, pairs_by)[:-1]
         m.d.comb += [left_by.eq(Mux(self.next_twins, -2, -1)), twin_by.eq(Mux(self.next_twins, Mux(up, -1, 1), 0))]
 
-        with m.If(self.rest):
+        # The turn at work has no reset: none is asked for before one has been taken.
+        names = ("gap", "twins", "up", "last", "group_step", "plane_step", "sums")
+        at_work = {name: Signal.like(getattr(self, name), name=f"{name}_now", reset_less=True) for name in names}
+        m.d.comb += [getattr(self, name).eq(value) for name, value in at_work.items()]
+        # Behind the last turn of an EXEC the next one is the first of another. `start` comes late: one LUT behind it.
+        inputs = (self.start, self.step_on, last_run)
+        changes = lut4(m, platform, lambda start, on, end: start | on | end, *inputs, name="changes")
+        take = lut4(m, platform, lambda start, on, end: start | (on & ~end), *inputs, name="take")
+        with m.If(changes):
+            with m.If(self.start | ~last_run):
+                m.d.sync += [
+                    exponent.eq(ripple(exponent, last.replicate(len(exponent)))),
+                    plane.eq(ripple(plane, plane_by)),
+                    up.eq(up ^ last),
+                    left.eq(Mux(last, next_pairs, ripple(left, left_by)[:-1])),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    exponent.eq((self.top_group << shift) + self.top_plane),
+                    plane.eq(self.top_plane),
+                    left.eq(1),
+                    up.eq(1),
+                ]
+        # These are too few for an enable, so what comes is found out with and without `start`.
+        few = Cat(pairs, end)
+        next_few = Mux(last, Cat(next_pairs, exponent == 1), few)
+        first_few = Cat(Const(1, len(pairs)), (self.top_group == 0) & (self.top_plane == 0))
+        else_few = Mux(last_run, first_few, Mux(self.step_on, next_few, few))
+        for k, bit in enumerate(few):
+            choice = (self.start, next_few[k], else_few[k])
+            m.d.sync += bit.eq(lut4(m, platform, lambda s, x, y: (s & x) | (~s & y), *choice, name=f"few_{k}"))
+        # In LUTs of their own: as resets of the registers they would come late.
+        steps = [
+            lut4(m, platform, lambda bit, end: bit & ~end, bit, end, name=f"step_{k}")
+            for k, bit in enumerate(Cat(group_step, plane_step))
+        ]
+        with m.If(take):
             m.d.sync += [
-                exponent.eq((self.top_group << shift) + self.top_plane),
-                plane.eq(self.top_plane),
-                pairs.eq(1),
-                left.eq(1),
-                up.eq(1),
-            ]
-        with m.Elif(self.take):
-            m.d.sync += [
-                exponent.eq(ripple(exponent, last.replicate(len(exponent)))),
-                plane.eq(ripple(plane, plane_by)),
-                up.eq(up ^ last),
-                left.eq(ripple(left, left_by)),
-                self.gap.eq(self.next_gap),
-                self.twins.eq(self.next_twins),
-                self.up.eq(up),
-                self.last.eq(last),
                 last_run.eq(end),
-                self.group_step.eq(Mux(end, 0, group_step)),
-                self.plane_step.eq(Mux(end, 0, plane_step)),
-                self.sums.eq(Cat(self.sum_code.bit_select(p, 1) for p in (plane, ripple(plane, twin_by)[:-1]))),
-            ]
-            with m.If(last):
-                m.d.sync += [pairs.eq(next_pairs), left.eq(next_pairs)]
+                Cat(at_work.values()).eq(
+                    Cat(
+                        self.next_gap, self.next_twins, up, last,
+                        *steps,
+                        *(self.sum_code.bit_select(p, 1) for p in (plane, ripple(plane, twin_by)[:-1])),
+                    )
+                ),
+            ]  # fmt: skip
         return m
 
 

@@ -45,18 +45,20 @@ class UartTransmitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         timer = Signal(range(self.divisor))
-        bits = Signal(4)  # bit times left
+        bits = Signal(4)  # bit times left behind the one going on
         shift = Signal(9, init=0x1FF)
-        m.d.comb += [self.i.ready.eq(bits == 0), self.tx.eq(shift[0])]
-        with m.If(bits == 0):
+        ready = Signal(init=1)
+        m.d.comb += [self.i.ready.eq(ready), self.tx.eq(shift[0])]
+        with m.If(ready):
             m.d.sync += timer.eq(self.divisor - 1)
             with m.If(self.i.valid):
-                m.d.sync += [shift.eq(Cat(Const(0, 1), self.i.payload)), bits.eq(10)]
+                m.d.sync += [shift.eq(Cat(Const(0, 1), self.i.payload)), bits.eq(9), ready.eq(0)]
         with m.Elif(timer == 0):
             m.d.sync += [
                 timer.eq(self.divisor - 1),
                 shift.eq(Cat(shift[1:], Const(1, 1))),
                 bits.eq(decrement(m, platform, bits, name="bits_next")),
+                ready.eq(bits == 0),
             ]
         with m.Else():
             m.d.sync += timer.eq(decrement(m, platform, timer, name="timer_next"))

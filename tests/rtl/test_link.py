@@ -363,8 +363,9 @@ def test_latency() -> None:
     frame = Request(command=Command.STATUS).encode()
     assert unhindered(frame, 60) == (list(range(-len(frame) + 1, 1)), head + check)
     read = Request(command=Command.READ, last=1).encode()
-    data = [check[-1] + 2 + 5 * k + i for k in range(3) for i in range(4)]
-    assert unhindered(read, 80)[1] == head + check + data
+    # A cycle to fetch a word, and two to a byte.
+    data = [check[-1] + 3 + 9 * k + 2 * i for k in range(2) for i in range(4)]
+    assert unhindered(read, 80)[1] == head + check + data + [data[-1] + 2 + i for i in range(4)]
     write = Request(command=Command.WRITE, last=1, data=bytes(8)).encode()
     taken, given = unhindered(write, 80)
     assert given == head + check

@@ -114,7 +114,7 @@ def run(
             grant = int(rng.random() >= stall if wait is None else waited == wait)
             ctx.set(dut.i.valid, valid)
             ctx.set(dut.i.payload, queue[0] if valid else int(rng.integers(1 << 32)))
-            ctx.set(dut.grant, grant)
+            ctx.set(dut.hindered, 0 if grant else int(rng.integers(1, 4)))
             ctx.set(dut.freed, int(rng.random() >= lack))
             ctx.set(dut.done, int(rng.random() >= lack))
             ready, take_freed, freed = ctx.get(dut.i.ready), ctx.get(dut.take_freed), ctx.get(dut.freed)

@@ -74,14 +74,14 @@ def test_random_tiles(
     m.d.comb += Cat(pe.a, pe.w).eq(Cat(pe_operands(m, None, a, w, config, family)))
     # With registers of its own a PE makes the later ones itself, and shifts a cycle later.
     controls = (pe.c_ahead,) if stages else (pe.c_ahead, pe.c_run, pe.c_result, pe.c_drain)
-    # Part k of a result comes k cycles later, but the whole one in time for the slowest family.
+    # Parts of a result come some cycles later, but the whole one in time for the slowest family.
     parts = [*pairwise([*pe.parts, acc_width])]
-    assert len(parts) <= 1 + config.pop_latency - latency
+    assert pe.lags[0] == 0 and pe.lags[-1] <= config.pop_latency - latency
     numbers = iter(range(len(results)))
     drained = {t: results[next(numbers)] for t, (_, _, word) in enumerate(cycles) if word["drain"]}
 
-    length = len(cycles) + latency + len(parts) + 3
-    arriving = [[drained.get(t - latency - 2 - k) for k in range(len(parts))] for t in range(length + 1)]
+    length = len(cycles) + latency + pe.lags[-1] + 4
+    arriving = [[drained.get(t - latency - 2 - lag) for lag in pe.lags] for t in range(length + 1)]
     shifts = [rng.random() < 0.3 and all(part is None for part in arrived) for arrived in arriving]
     shifts[0] = False
 

@@ -19,7 +19,7 @@ from dipole.rtl.primitives.family import FAMILIES, family_of
 from dipole.rtl.recode import parities
 
 
-def config(lanes: int, chunk: int = 8, planes: int = 1, levels: int = 1) -> Config:
+def config(lanes: int, chunk: int = 8, planes: int = 1, levels: int = 1, pump: int = 1) -> Config:
     return Config(
         name="popcount",
         rows=1,
@@ -28,6 +28,7 @@ def config(lanes: int, chunk: int = 8, planes: int = 1, levels: int = 1) -> Conf
         chunk=chunk,
         planes=planes,
         levels=levels,
+        pump=pump,
         mem_width=256,
         mem_depth=256,
     )
@@ -74,15 +75,15 @@ def test_all_activations(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize(("levels", "pump"), [(1, 1), (1, 2), (2, 1), (3, 1)])
 @pytest.mark.parametrize(
     ("lanes", "chunk", "planes"),
     [(8, 8, 1), (16, 8, 1), (16, 16, 1), (32, 8, 1), (32, 16, 1), (32, 32, 1), (64, 8, 1), (64, 16, 1), (64, 32, 1),
      (128, 16, 1), (256, 32, 1), (8, 8, 2), (16, 16, 2), (32, 8, 4), (16, 8, 8), (64, 32, 2), (8, 8, 4),
      (8, 8, 8), (32, 16, 8), (64, 16, 4), (128, 16, 4), (256, 16, 2)],
 )  # fmt: skip
-def test_random(family: str, lanes: int, chunk: int, planes: int, levels: int) -> None:
-    c = config(lanes, chunk, planes, levels)
+def test_random(family: str, lanes: int, chunk: int, planes: int, levels: int, pump: int) -> None:
+    c = config(lanes, chunk, planes, levels, pump)
     rng = random.Random(lanes * 1000 + chunk * 10 + planes)
     words = []
     for _ in range(30):
@@ -152,11 +153,13 @@ class Total(Elaboratable):
 
 @pytest.mark.parametrize("family", ["ice40", "ecp5"])
 @pytest.mark.parametrize(
-    ("lanes", "chunk", "planes"),
-    [(8, 8, 1), (16, 8, 1), (8, 8, 2), pytest.param(16, 16, 1, marks=pytest.mark.slow)],
+    ("lanes", "chunk", "planes", "pump"),
+    [(8, 8, 1, 1), (16, 8, 1, 1), (8, 8, 2, 1), (8, 8, 2, 2), pytest.param(16, 16, 1, 1, marks=pytest.mark.slow)],
 )
-def test_mapped_netlist_is_the_popcount(family: str, lanes: int, chunk: int, planes: int, tmp_path: Path) -> None:
-    c = config(lanes, chunk, planes)
+def test_mapped_netlist_is_the_popcount(
+    family: str, lanes: int, chunk: int, planes: int, pump: int, tmp_path: Path
+) -> None:
+    c = config(lanes, chunk, planes, pump=pump)
     design = Total(c, family)
     platform = SimpleNamespace(family=family)
     ports = [design.a, design.w, design.o, design.carry]
