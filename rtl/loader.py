@@ -119,8 +119,8 @@ class Loader(wiring.Component):
         }  # fmt: skip
         if planes == 1:
             shapes |= {LoadReg.UNIT_LOG2: range(lane_shift + 1), LoadReg.VALID: 1, LoadReg.VALID_ADDR: address}
-        less = dict.fromkeys((LoadReg.KW, LoadReg.STEP, LoadReg.PLANES), 1)
-        less |= dict.fromkeys((LoadReg.UNITS, LoadReg.KH, LoadReg.WWORDS), 2)
+        less: dict[LoadReg, int] = {r: 1 for r in (LoadReg.KW, LoadReg.STEP, LoadReg.PLANES)}
+        less |= {r: 2 for r in (LoadReg.UNITS, LoadReg.KH, LoadReg.WWORDS)}
         reg = {r: Signal(shape, name=r.name.lower(), reset_less=True) for r, shape in shapes.items()}
         valid, valid_address = reg.get(LoadReg.VALID, Const(0)), reg.get(LoadReg.VALID_ADDR, Const(0))
         unit_mask = Signal(lane_shift)  # chunks per unit and plane - 1

@@ -220,12 +220,14 @@ class Store(wiring.Component):
             with m.Case(_case(Op.STORE)):
                 m.d.comb += may_take.eq(~busy)
 
-        def takes(one, three, valid, busy):
+        def starts_store(one, three, valid, busy):
             return _is(Op.STORE, one, three) & valid & ~busy
 
         m.d.comb += [
             self.i.ready.eq(with_tile("ready", ready, may_take)),
-            starts_tile.eq(lut4(m, platform, takes, opcode[1], opcode[3], self.i.valid, busy, name="starts_tile_lut")),
+            starts_tile.eq(
+                lut4(m, platform, starts_store, opcode[1], opcode[3], self.i.valid, busy, name="starts_tile_lut")
+            ),
             self.take_tile.eq(with_tile("take", Const(0), starts_tile)),
         ]
         m.d.sync += running.eq(with_tile("running", running & ~(row_end & (rows_left == 0)), starts_tile))
