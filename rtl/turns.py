@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -158,35 +158,26 @@ class Turns(wiring.Component):
                     exponent.eq(ripple(exponent, last.replicate(len(exponent)))),
                     plane.eq(ripple(plane, plane_by)),
                     up.eq(up ^ last),
-                    left.eq(Mux(last, next_pairs, ripple(left, left_by)[:-1])),
+                    left.eq(ripple(left, left_by)),
+                    end.eq(Mux(last, exponent == 1, end)),
                 ]
+                with m.If(last):
+                    m.d.sync += [pairs.eq(next_pairs), left.eq(next_pairs)]
             with m.Else():
                 m.d.sync += [
                     exponent.eq((self.top_group << shift) + self.top_plane),
                     plane.eq(self.top_plane),
+                    pairs.eq(1),
                     left.eq(1),
                     up.eq(1),
+                    end.eq((self.top_group == 0) & (self.top_plane == 0)),
                 ]
-        # These are too few for an enable, so what comes is found out with and without `start`.
-        few = Cat(pairs, end)
-        next_few = Mux(last, Cat(next_pairs, exponent == 1), few)
-        first_few = Cat(Const(1, len(pairs)), (self.top_group == 0) & (self.top_plane == 0))
-        else_few = Mux(last_run, first_few, Mux(self.step_on, next_few, few))
-        for k, bit in enumerate(few):
-            choice = (self.start, next_few[k], else_few[k])
-            m.d.sync += bit.eq(lut4(m, platform, lambda s, x, y: (s & x) | (~s & y), *choice, name=f"few_{k}"))
-        # In LUTs of their own: as resets of the registers they would come late.
-        steps = [
-            lut4(m, platform, lambda bit, end: bit & ~end, bit, end, name=f"step_{k}")
-            for k, bit in enumerate(Cat(group_step, plane_step))
-        ]
         with m.If(take):
             m.d.sync += [
                 last_run.eq(end),
                 Cat(at_work.values()).eq(
                     Cat(
-                        self.next_gap, self.next_twins, up, last,
-                        *steps,
+                        self.next_gap, self.next_twins, up, last, Mux(end, 0, group_step), Mux(end, 0, plane_step),
                         *(self.sum_code.bit_select(p, 1) for p in (plane, ripple(plane, twin_by)[:-1])),
                     )
                 ),
