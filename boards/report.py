@@ -120,7 +120,7 @@ def read_seed(seed: int, path: Path, placer: str = "") -> SeedResult:
                 limit = min(clocks[end].constraint for end in ends)
                 crossings[" to ".join(ends)] = ClockResult(1000 / delay, limit)
         for net in data.get("detailed_net_timings", ()):
-            if MID_CYCLE.search(net["driver"]):
+            if MID_CYCLE.search(net["driver"]) or MID_CYCLE.search(net["net"]):  # a LUT may give the cell its name
                 for end in net["endpoints"]:
                     ends = [_plain(event.partition(" ")[2]) for event in (net["event"], end["event"])]
                     if ends[0] != ends[1]:

@@ -253,16 +253,20 @@ def test_registers_written_in_the_middle_of_a_cycle_have_half_of_it(tmp_path: Pa
     report = json.loads(path.read_text())
     fast, slow = "posedge core.fast_clk", "posedge clk"
     report["detailed_net_timings"] = [
-        {"driver": f"core.engine.{driver}", "event": fast, "endpoints": [
+        {"net": f"core.engine.{net}", "driver": f"core.engine.{driver}", "event": event, "endpoints": [
             {"cell": "mac", "event": event, "delay": delay} for event, delay in ends
         ]}
-        for driver, ends in (
-            ("ladder_memory_0.lower_mac_DSP", [(slow, [5.0, 12.5]), (slow, [4.0, 10.0]), (fast, [30.0, 30.0])]),
-            ("feed.lower", [(slow, [30.0, 30.0])]),
+        for event, net, driver, ends in (
+            (fast, "store.ladder_data", "ladder_memory_0.lower_mac_DSP", [
+                (slow, [5.0, 12.5]), (slow, [4.0, 10.0]), (fast, [30.0, 30.0]),
+            ]),
+            (fast, "lower", "feed.lower", [(slow, [30.0, 30.0])]),
+            (slow, "half_shift.late_1", "store.U$10_LC", [(fast, [6.25, 6.25])]),
         )
     ]  # fmt: skip
     path.write_text(json.dumps(report))
     clocks = read_seed(1, path).clocks
     assert clocks["fast_clk to clk, half a cycle"].achieved == 40.0 and clocks.keys() == {
-        "clk", "fast_clk", "fast_clk to clk, half a cycle",
+        "clk", "fast_clk", "fast_clk to clk, half a cycle", "clk to fast_clk, half a cycle",
     }  # fmt: skip
+    assert clocks["clk to fast_clk, half a cycle"].achieved == 80.0
