@@ -75,11 +75,10 @@ class Pool(wiring.Component):
         else:
             m.submodules.ram = ram = BlockRam(width=8 * config.ladders, depth=depth)
             write = Cat(store, previous, best)
-            if (
-                groups > 1
-            ):  # a place is asked for again `groups` + 1 cycles later at the earliest: the register may go there
-                write = delay_line(m, Cat(store, previous), 1, "write", reset_less=True)[-1]
-                write = Cat(write, o)
+            if groups > 1:
+                # A place is asked for again `groups` + 1 cycles later at the earliest, so `o` may be what goes there.
+                late = delay_line(m, Cat(store, previous), 1, "write", reset_less=True)[-1]
+                write = Cat(late, o)
             m.d.comb += [
                 ram.read_address.eq(here),
                 ram.read.eq(self.valid),
