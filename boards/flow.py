@@ -14,6 +14,7 @@ from threading import Event
 from ..golden.errors import DipoleError
 from .board import Board, BoardTop, SerialCore
 from .carry_feeds import fill_carry_feeds
+from .carry_starts import join_carry_starts
 from .floorplan import place_array
 from .mapping import mapping_script
 from .netlist import add_settings, open_carry_ends, share_modules
@@ -103,7 +104,7 @@ def run_flow(
     run_tool(tools[0], synthesize, directory=work, log=work / "yosys.out")
     if not (work / "top.json").exists():
         raise ToolError("yosys ended well but wrote no netlist")
-    netlist = fill_carry_feeds(open_carry_ends((work / "top.json").read_text()))
+    netlist = fill_carry_feeds(join_carry_starts(open_carry_ends((work / "top.json").read_text())))
     (work / "top.json").write_text(add_settings(place_array(netlist, board.fabric), board.settings))
 
     enough = Event()

@@ -1,45 +1,16 @@
 """Flip-flops in the cells that feed carry chains: still the same circuit, in fewer cells."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 from amaranth.hdl import Cat, Module, Signal
-from cell_models import cell_models
+from packing import logic_cells, prove_equal, synthesize
 
 from dipole.boards import load_board
 from dipole.boards.carry_feeds import fill_carry_feeds
-from dipole.boards.toolchain import run_tool
 from dipole.rtl.primitives.ice40 import CarryChain
-
-_PROVE = (
-    "".join(
-        f"""
-read_json {name}.json
-delete =A:blackbox
-rename top {name}
-read_verilog cells.v
-hierarchy -check -top {name}
-proc
-flatten
-opt_clean
-design -stash {name}
-"""
-        for name in ("gold", "gate")
-    )
-    + """
-design -copy-from gold -as gold gold
-design -copy-from gate -as gate gate
-equiv_make gold gate equiv
-hierarchy -top equiv
-opt_clean
-equiv_simple
-equiv_induct
-equiv_status -assert
-"""
-)
 
 
 def design(*, enable: bool, same: bool) -> str:
@@ -70,26 +41,6 @@ def design(*, enable: bool, same: bool) -> str:
     return rtlil.convert(m, name="top", ports=[x, y, carry, data, on, q], emit_src=False)
 
 
-def synthesize(text: str, directory: Path) -> str:
-    (directory / "top.il").write_text(text)
-    run_tool(
-        "yosys",
-        ["-p", "read_rtlil top.il; synth_ice40 -top top -json gold.json"],
-        directory=directory,
-        log=directory / "log",
-    )
-    return (directory / "gold.json").read_text()
-
-
-def logic_cells(netlist: str, directory: Path) -> int:
-    (directory / "cells.json").write_text(netlist)
-    arguments = ["--up5k", "--package", "sg48", "--json", "cells.json", "--pack-only", "--pcf-allow-unconstrained"]
-    run_tool("nextpnr-ice40", arguments, directory=directory, log=directory / "pack.log")
-    found = re.search(r"ICESTORM_LC:\s*(\d+)/", (directory / "pack.log").read_text())
-    assert found is not None
-    return int(found[1])
-
-
 @pytest.mark.parametrize(("enable", "same"), [(False, True), (True, False), (True, True)])
 def test_same_circuit_in_fewer_cells(enable: bool, same: bool, tmp_path: Path) -> None:
     """A cell less for each chain whose flip-flops have the enable of the one that feeds it, else none."""
@@ -98,11 +49,7 @@ def test_same_circuit_in_fewer_cells(enable: bool, same: bool, tmp_path: Path) -
     moved = [name for name in json.loads(gate)["modules"]["top"]["cells"] if name.endswith(".feed")]
     assert len(moved) == (2 if same else 0)
     assert logic_cells(gold, tmp_path) - logic_cells(gate, tmp_path) == len(moved)
-    (tmp_path / "gate.json").write_text(gate)
-    (tmp_path / "cells.v").write_text(cell_models("ice40", ["SB_LUT4", "SB_CARRY", "SB_DFF", "SB_DFFE"]))
-    (tmp_path / "prove.ys").write_text(_PROVE)
-    run_tool("yosys", ["-l", "prove.log", "prove.ys"], directory=tmp_path, log=tmp_path / "out")
-    assert "Equivalence successfully proven" in (tmp_path / "prove.log").read_text()
+    prove_equal(gold, gate, tmp_path)
 
 
 def test_other_families_stay_as_they_are() -> None:
