@@ -108,7 +108,7 @@ class DeviceModel:
         if not self._received and byte != REQUEST_SYNC:
             return b""
         self._received.append(byte)
-        if len(self._received) == 6:
+        if len(self._received) == 5:
             self._command, self._tag = self._received[1] & 15, self._received[1] >> 4
         if len(self._received) < HEADER_BYTES:
             return b""

@@ -264,9 +264,9 @@ class Config:
 
     @property
     def skew(self) -> int:
-        """Forwarding registers on the way to the last PE (the sum column of the last row, whether there or not), that
-        is cycles of the array."""
-        return (self.rows - 1) // self.hop + self.column_skew(self.columns // self.hop)
+        """Forwarding registers on the way to the last PE of the last row, that is cycles of the array."""
+        last = self.columns if self.sum_column else self.columns - 1
+        return (self.rows - 1) // self.hop + self.column_skew(last // self.hop)
 
     @property
     def registered_buffers(self) -> bool:

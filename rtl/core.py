@@ -66,9 +66,10 @@ class Core(wiring.Component):
         m.submodules.link = link = self.link
         wiring.connect(m, wiring.flipped(self.i), link.i)
         wiring.connect(m, link.o, wiring.flipped(self.o))
-        # A register between the decisions of the link and the engine; `entry` stays for that cycle.
-        m.d.sync += [engine.start.eq(link.start), engine.abort.eq(link.abort)]
+        # A register between the decision of the link and the engine; `entry` stays for that cycle.
+        m.d.sync += engine.start.eq(link.start)
         m.d.comb += [
+            engine.abort.eq(link.abort),
             link.line_error.eq(self.line_error),
             engine.entry.eq(link.entry),
             link.busy.eq(engine.busy),

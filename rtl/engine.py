@@ -62,7 +62,7 @@ class Engine(wiring.Component):
     start : In(1), entry : In(20)
         Start at that instruction; ignored while busy.
     abort : In(1)
-        Back to idle in the next cycle, whatever is going on; with `Config.stages` in the one after it.
+        Back to idle in the cycle after the next one, whatever is going on; with `Config.stages` one later.
     busy : Out(1)
     error : Out(4)
         0 none, 1 bad opcode, 2 address out of range, 3 watchdog; stays until the next start.
@@ -95,8 +95,9 @@ class Engine(wiring.Component):
         m = Module()
         config = self.config
         stages = config.stages
-        begin, failed, stop, halt = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [begin.eq(self.start & ~self.busy), halt.eq(stop | self.abort)]
+        begin, failed, halt = Signal(), Signal(), Signal()
+        m.d.comb += begin.eq(self.start & ~self.busy)
+        m.d.sync += halt.eq(failed | self.abort)
 
         def relayed(value, name: str, *, domain: str = "sync"):
             """The value, a register away where ways are long."""
@@ -348,13 +349,12 @@ class Engine(wiring.Component):
         # one engine through it to another.
         bad_opcode, bad_range = Signal(), Signal()
         m.d.sync += [
-            bad_opcode.eq(fetch.bad_opcode & self.busy & ~stop),
-            bad_range.eq((fetch.range_error | loader.range_error | store_range) & self.busy & ~stop),
-            stop.eq(failed),
+            bad_opcode.eq(fetch.bad_opcode & self.busy & ~halt),
+            bad_range.eq((fetch.range_error | loader.range_error | store_range) & self.busy & ~halt),
         ]
         with m.If(begin):
             m.d.sync += self.error.eq(0)
-        with m.Elif(self.busy & ~stop):
+        with m.Elif(self.busy & ~halt):
             with m.If(bad_opcode):
                 m.d.sync += self.error.eq(1)
                 m.d.comb += failed.eq(1)

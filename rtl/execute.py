@@ -92,7 +92,7 @@ class Execute(wiring.Component):
         field, exec_ = Signal(REGISTER), Signal(EXEC)
         running = Signal()
         settled = Signal()
-        is_exec, set_, start = Signal(), Signal(), Signal()
+        is_exec, set_, served, start = Signal(), Signal(), Signal(), Signal()
         may_start = lut4(
             m, platform, lambda valid, is_exec, running, settled: valid & is_exec & ~running & settled, self.i.valid,
             is_exec, running, settled, name="may_start",
@@ -101,12 +101,14 @@ class Execute(wiring.Component):
             field.eq(self.i.payload),
             exec_.eq(self.i.payload),
             is_exec.eq(self.i.payload[31]),  # SET is 1, EXEC 8
-            self.i.ready.eq(~running & (~is_exec | (settled & (~exec_.wait | self.filled)))),
+            self.i.ready.eq(~running & (~is_exec | (settled & served))),
             set_.eq(self.i.valid & ~running & ~is_exec),
-            start.eq(may_start & (~exec_.wait | self.filled)),
+            # A token that it waits for is there, or it waits for none.
+            served.eq(~exec_.wait | self.filled),
+            start.eq(may_start & served),
             self.take_filled.eq(start & exec_.wait),
         ]
-        m.d.sync += settled.eq(~set_)  # `exponent` and `plane` take a cycle to follow the registers
+        m.d.sync += settled.eq(~set_)  # `exponent`, `plane` and `one_step` take a cycle to follow the registers
         with m.If(set_), m.Switch(field.reg):
             for register, target, value in (
                 (ExecReg.WORDS, words, field.value),
@@ -134,8 +136,9 @@ class Execute(wiring.Component):
             turns.low_top.eq(low_top),
             turns.sum_code.eq(sum_code),
             turns.odd.eq(odd),
-            turns.start.eq(start),
+            turns.start.eq(Cat(may_start, served)),
             turns.step_on.eq(last_step),
+            turns.renew.eq(running | ~settled),
             ending.eq(last_step & turns.last_run),
             may_end.eq(~drain | self.drain_free),
             stall.eq(ending & ~may_end),
@@ -146,19 +149,44 @@ class Execute(wiring.Component):
         steps = words[1:] if config.pump > 1 else words
         left = Signal(len(words), reset_less=True)
         back = Signal()  # down through the words
-        first_step, same_turn, one_step, one_left = Signal(reset_less=True), Signal(), Signal(), Signal()
+        first_step, same_turn = Signal(reset_less=True), Signal()
+        # The step at work is the last but one of its turn; a turn that has pairs has one step.
+        one_left, one_step = Signal(), Signal(reset_less=True)
+        m.d.sync += one_step.eq(steps == Mux(odd, 0, 1))
         m.d.comb += [
             same_turn.eq(running & ~last_step),
-            one_step.eq(steps == Mux(odd, 0, 1)),
             one_left.eq(Mux(odd, left == 1, left[: len(steps)] == 2)),  # behind this step; full buffers are 0 steps
         ]
         with m.If(~stall):
             m.d.sync += [
-                back.eq((back ^ (last_step & ~turns.gap)) & ~ending),
                 left.eq(Mux(same_turn, left + same_turn.replicate(len(left)), steps << turns.next_twins)),
-                last_step.eq(Mux(same_turn, one_left, (start | ~turns.last_run) & (turns.next_gap | one_step))),
                 first_step.eq(~same_turn),
             ]
+        # Behind the last step of a turn: the next turn's first step is its last one, or this one waits.
+        behind = lut4(
+            m, platform, lambda last_run, may_end, gap, one: (last_run & ~may_end) | (~last_run & (gap | one)),
+            turns.last_run, may_end, turns.next_gap, one_step, name="behind",
+        )  # fmt: skip
+        next_is_last = lut4(
+            m, platform, lambda last, behind, running, one: (last & behind) | (~last & running & one), last_step,
+            behind, running, one_left, name="next_is_last",
+        )  # fmt: skip
+        # No enables: with a reset these are ORs of both.
+        m.d.sync += [
+            back.eq(
+                lut4(
+                    m, platform, lambda back, turn, ending, stall: ((back ^ turn) & ~ending) | (stall & back), back,
+                    last_step & ~turns.gap, ending, stall, name="next_back",
+                )
+            ),
+            # Or the first turn of another EXEC comes to its last step. That it starts comes late.
+            last_step.eq(
+                lut4(
+                    m, platform, lambda this, begins_last, may, served: this | (begins_last & may & served),
+                    next_is_last, turns.next_gap | one_step, may_start, served, name="next_last_step",
+                )
+            ),
+        ]  # fmt: skip
 
         # --- addresses ---------------------------------------------------------------------------------
         a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)

@@ -1,12 +1,13 @@
 """The way from the execute engine to buffers and array: registers, skew, and the two words of a step."""
 
-from amaranth.hdl import Cat, DomainRenamer, Module, ShapeLike, Signal, Value
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Config
 from .control import Control, access_layout
 from .delay import delay_line
+from .primitives.ice40 import lut4
 from .relay import Relay
 
 __all__ = ["Feed"]
@@ -70,16 +71,17 @@ class Feed(wiring.Component):
             return delay_line(m, value, stages, name, reset_less=reset_less)[-1]
 
         access, control = late(self.first, "first"), late(self.control, "step", reset_less=far)
+        addresses_right = None
         if config.pump > 1:
             behind = late(self.second, "second")
 
-            def words(first, second, name: str, *, reset_less: bool = True, turned: bool = False):
+            def words(first, second, name: str, *, reset_less: bool = True, turned: bool = False, apart: bool = False):
                 """Both values are taken at the end of the cycle of `sync`, and shown one after the other. Whether a
                 step has a second word stands in two registers that way: synthesis would make one of them, which has
                 long ways, if one were not `turned` round.
 
                 The second value has no reset: while the first one has, for a cycle of `sync`, it becomes a word that
-                does nothing.
+                does nothing. With `apart` nothing is shared with others that show the same.
                 """
                 shown = Signal.like(first, name=f"{name}_1", reset_less=reset_less)
                 waiting = Signal(Value.cast(second).shape(), name=f"{name}_2", reset_less=True)
@@ -88,9 +90,14 @@ class Feed(wiring.Component):
                     last = Signal(name=f"{name}_last")
                     m.d.fast += last.eq(~self.last)
                 with m.If(last):
-                    m.d.fast += [shown.eq(first), waiting.eq(~Value.cast(second) if turned else second)]
-                with m.Else():
-                    m.d.fast += shown.eq(~waiting if turned else waiting)
+                    m.d.fast += waiting.eq(~Value.cast(second) if turned else second)
+                choice = Mux(last, Value.cast(first), ~waiting if turned else waiting)
+                if apart:
+                    choice = Cat(
+                        lut4(m, platform, lambda last, a, b: (last & a) | (~last & b), last, *bits, name=f"{name}_lut")
+                        for bits in zip(Value.cast(first), waiting, strict=True)
+                    )
+                m.d.fast += Value.cast(shown).eq(choice)
                 return shown
 
             pair = late(self.pair, "pair")
@@ -99,6 +106,9 @@ class Feed(wiring.Component):
             for field in ("last", "drain"):
                 m.d.comb += [now[field].eq(control[field] & ~pair), then[field].eq(control[field] & pair)]
             m.d.comb += then.fresh.eq(control.fresh & pair)
+            if config.middle and not stages:
+                # Columns on the right have addresses of their own; without the reset synthesis would make one of both.
+                addresses_right = words(access.w, behind.w, "right", reset_less=False, apart=True)
             access, control = words(access, behind, "access"), words(now, then, "control", reset_less=far, turned=True)
 
         def skewed(ports, address, name: str) -> None:
@@ -117,7 +127,7 @@ class Feed(wiring.Component):
         columns, middle = [*self.w], config.middle
         skewed(self.a, access.a, "a_skewed")
         skewed(columns[:middle][::-1], access.w, "w_left")
-        skewed(columns[middle:], access.w, "w_right")
+        skewed(columns[middle:], access.w if addresses_right is None else addresses_right, "w_right")
         m.d.comb += [
             self.array_control.eq(
                 delay_line(m, control, 1 + config.read_lag, "control", reset_less=far, domain=domain)[-1]

@@ -126,7 +126,6 @@ class Fetch(wiring.Component):
             m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~jumps, self.running, name="pc"))
         m.d.comb += [
             self.address.eq(pc >> slots),
-            self.range_error.eq(self.request & ((pc >> slots)[len(self.address) :] != 0)),
         ]
         if slots:
             with m.If(reading):
@@ -147,10 +146,13 @@ class Fetch(wiring.Component):
             leave.eq(dispatch & (is_repeat | Cat(targets[e] & self.o[e].ready for e in Engine).any())),
             halted.eq(dispatch & is_halt & self.idle),
         ]
+        # It stays at that word in the cycle behind, which is when a word outside main memory shows.
+        granted = delay_line(m, self.request & self.grant, max(1, config.memory_lag), "granted")
+        m.d.comb += self.range_error.eq(granted[1] & ((pc >> slots)[len(self.address) :] != 0))
         m.d.sync += [
             turning.eq(leave & is_repeat),
             waiting.eq((self.start & ~self.running) | (self.request & ~self.grant) | turning),
-            reading.eq(delay_line(m, self.request & self.grant, config.memory_lag, "granted")[-1]),
+            reading.eq(granted[config.memory_lag]),
             dispatch.eq(reading | follow | (dispatch & ~leave & ~halted)),
             self.running.eq(self.start | (self.running & ~halted)),
         ]

@@ -1,6 +1,9 @@
 """Requantization ladder: one accumulator value to one code, by a proved multiplication and shift."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,6 +12,7 @@ from .config import Config
 from .delay import delay_line
 from .primitives.adders import add_turned
 from .primitives.dsp import PRODUCT, multiply_add, shift_right
+from .primitives.ice40 import lut4
 
 __all__ = ["Ladder", "parameters_layout"]
 
@@ -115,9 +119,16 @@ class Ladder(wiring.Component):
         over, below = after(2, "over", over), after(2, "below_fine", below)
         # Clamp (deep: in two cycles).
         top = after(1, "top", Cat(self.bits > k for k in range(8)))
-        saturated = after(int(deep), "saturated", over | (fine[8:] != 0) | ((fine[:8] & ~top) != 0))
+        saturated = after(int(deep), "saturated", self._above(m, platform, over, fine, top))
         low, below = after(int(deep), "low", fine[:8]), after(int(deep), "below_clamped", below)
-        code = after(1, "code", Mux(below, 0, Mux(saturated, top, low)))
+        # What is not above the code has no bits there.
+        clamped = [
+            lut4(
+                m, platform, lambda low, a, b, top: (low | a | b) & top, low[k], *saturated, top[k], name=f"clamped{k}"
+            )
+            for k in range(8)
+        ]
+        code = after(1, "code", Mux(below, 0, Cat(clamped)))
         if not self.config.corrections:
             m.d.comb += self.code.eq(code)
             return m
@@ -126,7 +137,7 @@ class Ladder(wiring.Component):
         step = after(2 + product, "step", parameters.multiplier << parameters.double)
         dropped = after(1, "dropped", (scaled & ((1 << shift) - 1))[: width + 1])
         first = after(1 + deep, "first", dropped < step)
-        taken_back = after(1, "first_code", first & ~saturated & ~below)
+        taken_back = after(1, "first_code", first & ~saturated.any() & ~below)
         # The last ones: fetch the correction bit of this code, choose it (deep: a cycle of its own), apply it.
         channel = after(self.config.ladder_latency - self.LATE, "channel", self.channel)
         m.d.comb += [self.late_read.eq(taken_back), self.late_address.eq(Cat(code[5:], channel))]
@@ -134,3 +145,21 @@ class Ladder(wiring.Component):
         late = after(int(deep), "late", taken_back & self.late_word.bit_select(code[:5], 1))
         m.d.comb += self.code.eq(after(1, "code_corrected", after(int(deep), "code_chosen", code) - late))
         return m
+
+    @staticmethod
+    def _above(m: Module, platform: object, over: Value, fine: Value, top: Value) -> Value:
+        """Two bits; one is 1 where a value lies above the highest code, whose bits are `top`. In two LUTs: synthesis
+        takes four, as it knows longer ways elsewhere, but these begin at a multiplier."""
+
+        def any_of(*bits: Value, name: str) -> Value:
+            return lut4(m, platform, lambda *bits: reduce(or_, bits), *bits, name=name)
+
+        def beyond(x, y, top_x, top_y):
+            return (x & ~top_x) | (y & ~top_y)
+
+        pairs = [
+            lut4(m, platform, beyond, fine[k], fine[k + 1], top[k], top[k + 1], name=f"above{k}")
+            for k in range(0, 8, 2)
+        ]
+        high = [any_of(*fine[k : k + 4], name=f"above{k}") for k in (8, 12)]
+        return Cat(any_of(over, *high, pairs[0], name="above_a"), any_of(*pairs[1:], name="above_b"))

@@ -168,10 +168,15 @@ class Loader(wiring.Component):
             self.take_freed.eq(with_advance("take_freed", Const(0), starts_waiting)),
             idle.eq(~working),
             free.eq(idle & (~loada.wait | self.freed)),
-            may_start.eq(is_load & free),
+            may_start.eq(
+                lut4(
+                    m, platform, lambda load, working, wait, freed: load & ~working & (~wait | freed), is_load, working,
+                    loada.wait, self.freed, name="may_start_lut",
+                )
+            ),
             starts.eq(every("starts", is_load, free, self.i.valid)),
             starts_waiting.eq(every("starts_waiting", is_load, free, self.i.valid, loada.wait)),
-        ]
+        ]  # fmt: skip
         # SET clears a register that has an adder in its first cycle, and writes in its second.
         may_change = lut4(
             m, platform, lambda is_set, other, late, busy: ~other & ((is_set & ~late) | (~is_set & ~busy)),
@@ -194,7 +199,9 @@ class Loader(wiring.Component):
 
         # What a step does to the buffers: in the cycle in which it reads, in the next one, and when its word comes.
         reading, read = Signal(step_layout(config)), Signal(step_layout(config))
-        m.d.sync += read.eq(Mux(advance, reading, 0))
+        # Where registers have a reset: it stands in one LUT with what `advance` is made of.
+        steps_on = ~need | ~self.hindered.any()
+        m.d.sync += read.eq(Mux(steps_on, reading, 0))
         under_way = delay_line(m, read, config.memory_lag, "read")
         coming = under_way[-1]
 
@@ -209,8 +216,14 @@ class Loader(wiring.Component):
         unit, unit_before = Signal(units, reset_less=True), Signal(signed(units + 1), reset_less=True)
         unit_reached, unit_done = Signal(reset_less=True), Signal()
         # Patch row r takes KW pixels (then it is `over`) from r * STEP on (it has `begun`).
-        x = Signal(pixels + 1, reset_less=True)
         to_begin, to_end = (Signal(pixels, name=n, reset_less=True) for n in ("to_begin", "to_end"))
+        # Pixels of the kernel row; where there is one patch row, these are its own.
+        pixel = to_end if rows == 1 else Signal(pixels + 1, name="pixel", reset_less=True)
+        counters = (to_end,) if rows == 1 else (pixel, to_begin, to_end)
+        # Pixel 0 as counted from the column behind the image: in a register, as no load is as quick behind the SET or
+        # ADD that changes it.
+        beyond_x = Signal(signed(pixels + 2), reset_less=True)
+        m.d.sync += beyond_x.eq(reg[LoadReg.IX].as_signed() - reg[LoadReg.W])
         begun, over = Signal(rows - 1, reset_less=True), Signal(rows - 1, reset_less=True)
         row_0_over = over[0] if rows > 1 else 0
         begin, end, row_done = (Signal(name=n) for n in ("begin", "end", "row_done"))
@@ -219,11 +232,7 @@ class Loader(wiring.Component):
         # What moves on in this cycle; the units and pixels also where no load is under way.
         turn, next_unit, next_pixel = Signal(), Signal(), Signal()
         last_unit, row_end, inside_x = (Signal(name=n, reset_less=True) for n in ("last_unit", "row_end", "inside_x"))
-        takes = Signal(rows, reset_less=True)
-
-        def below(coordinate: Value, size: Value) -> Value:
-            """0 <= coordinate < size; as a sum, it needs no inverters."""
-            return (~coordinate + size)[len(coordinate)]
+        takes = Signal(rows, init=1, reset_less=True)  # row 0 always does
 
         m.d.comb += [
             begin.eq((to_begin == reg[LoadReg.STEP]) & ~Array([1, *begun])[last_row]),
@@ -234,7 +243,7 @@ class Loader(wiring.Component):
             m.d.sync += [
                 last_unit.eq(unit_done),
                 row_end.eq(unit_done & row_done),
-                inside_x.eq(below(x, reg[LoadReg.W])),
+                inside_x.eq(~(pixel + reg[LoadReg.IX])[pixels] & (pixel + beyond_x)[pixels + 1]),
                 takes.eq(Cat(1, begun) & ~Cat(over, 0)),
             ]
         with m.If(next_unit):
@@ -245,14 +254,14 @@ class Loader(wiring.Component):
             with m.If(unit_done | idle):
                 m.d.sync += unit.eq(0)
         with m.If(next_pixel):
-            for counter in (x, to_begin, to_end):
+            for counter in counters:
                 m.d.sync += counter.eq(increment(m, platform, counter, name=f"{counter.name}_next"))
             with m.If(begin):
                 m.d.sync += [to_begin.eq(0), begun.eq(Cat(1, begun))]
             with m.If(end):
                 m.d.sync += [to_end.eq(0), over.eq(Cat(1, over))]
             with m.If(row_done | idle):
-                m.d.sync += [x.eq(reg[LoadReg.IX]), Cat(to_begin, to_end, begun, over).eq(0)]
+                m.d.sync += Cat(*counters, begun, over).eq(0)
 
         # --- kernel rows and groups of planes: the step that reads in the next cycle ------------------
         signal, first = Signal(reset_less=True), Signal(reset_less=True)
@@ -270,9 +279,8 @@ class Loader(wiring.Component):
         taps_end, tail, full, group_end, last_group, load_end = (Signal(name=n) for n in (
             "taps_end", "tail", "full", "group_end", "last_group", "load_end"))  # fmt: skip
         step, next_fill = Signal(), Signal(lane_shift)
-        # Image row of the kernel row, and that of kernel row 0 as counted from the row behind the image: in a register,
-        # as no load is as quick behind the SET or ADD that changes it.
-        y, beyond = Signal(pixels + 1), Signal(signed(pixels + 2), reset_less=True)
+        # The kernel row lies inside the image; kernel row 0 as counted from the row behind it.
+        inside_y, beyond_y = Signal(reset_less=True), Signal(signed(pixels + 2), reset_less=True)
         m.d.comb += [
             step.eq(with_advance("step", Const(0), run)),
             turn.eq(with_advance("turn", prime, ~filler)),
@@ -288,10 +296,9 @@ class Loader(wiring.Component):
             next_fill.eq(fill + Mux(filler | takes[0], unit_mask + 1, 0)),
             group_end.eq(tail & full),
             last_group.eq(group == reg[LoadReg.PLANES] >> exact_log2(planes)),
-            load_end.eq(group_end & (~kind.act | last_group)),
-            y.eq(ky + reg[LoadReg.IY]),
+            load_end.eq(every("load_end", tail, full, ~kind.act | last_group)),
         ]
-        m.d.sync += beyond.eq(reg[LoadReg.IY].as_signed() - ~reg[LoadReg.H])
+        m.d.sync += beyond_y.eq(reg[LoadReg.IY].as_signed() - ~reg[LoadReg.H])
         with m.If(step):
             m.d.sync += [first.eq(0), fill.eq(next_fill), filler.eq(tail & ~full)]
         with m.If(with_advance("next_row", idle, run & row_end & ~filler)):
@@ -301,6 +308,11 @@ class Loader(wiring.Component):
             ]
             with m.If(ky_done | idle):
                 m.d.sync += ky.eq(is_p & idle)
+        with m.If(with_advance("next_y", prime, run & row_end & ~filler)):
+            iy = reg[LoadReg.IY]
+            first_inside = ~iy[-1] & beyond_y[-1]
+            next_inside = ~(ky - ~iy)[pixels] & (ky[:pixels] - ~beyond_y)[pixels + 1]  # ky + 1 + iy, ky + 1 + beyond_y
+            m.d.sync += inside_y.eq(Mux(prime | ky_done, first_inside, next_inside))
         with m.If(step & group_end):
             m.d.sync += group.eq(group + 1)
         with m.If(idle):
@@ -402,9 +414,8 @@ class Loader(wiring.Component):
         inside = Signal()
         last_plane = reg[LoadReg.PLANES][: exact_log2(planes)]
         missing = Cat(Const(0, 1), (last_group & (v > last_plane) for v in range(1, planes)))
-        inside_y = ~y[-1] & (ky[:pixels] + beyond)[pixels + 1]
         m.d.comb += inside.eq(inside_x & inside_y & ~filler)
-        with m.If(advance):
+        with m.If(steps_on):
             m.d.sync += [
                 reading.eq(0),
                 need.eq(run & (~kind.act | inside)),

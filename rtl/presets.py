@@ -60,6 +60,7 @@ PRESETS: dict[str, Config] = {
             lanes=32,
             planes=4,
             pump=2,
+            hop=4,
             memory_lag=1,
             mem_width=32,
             mem_depth=32768,

@@ -36,10 +36,11 @@ class Queue(wiring.Component):
             pop.eq(self.o.valid & self.o.ready),
         ]
         m.d.sync += level.eq(level + push - pop)
-        # A free slot takes whatever is at the input, pushed or not: so no path leads from `i.valid` to the slots.
-        for k, slot in enumerate(slots):
+        # A free slot takes whatever is at the input, pushed or not: so no path leads from `i.valid` to the slots. The
+        # last one need not do so in the cycle in which it becomes free, and has none from `o.ready` either.
+        for k, slot in enumerate(slots[:-1]):
             with m.If(pop | (level <= k)):
-                m.d.sync += slot.eq(
-                    Mux(level > k + 1, slots[k + 1], self.i.payload) if k + 1 < self.depth else self.i.payload
-                )
+                m.d.sync += slot.eq(Mux(level > k + 1, slots[k + 1], self.i.payload))
+        with m.If(self.i.ready):
+            m.d.sync += slots[-1].eq(self.i.payload)
         return m

@@ -48,9 +48,11 @@ class Turns(wiring.Component):
     -------
     top_group, top_plane, low_top, sum_code : In, odd : In(1)
         GROUPS - 1, PLANES - 1, max(PLANES, W) - 1, SUM_CODE; the number of words is odd.
-    start, step_on : In(1)
-        An EXEC starts, with its first turn; the last step of the turn at work: that of the next one comes, if it is not
-        the last one of its EXEC.
+    start : In(2), step_on : In(1)
+        An EXEC starts, with its first turn, where both bits are 1; the last step of the turn at work: that of the next
+        one comes, if it is not the last one of its EXEC.
+    renew : In(1)
+        No EXEC starts; 1 while one is at work, and in a cycle between the last change of what is above and a start.
     next_gap, next_twins : Out(1)
         The next turn is an exponent without a pair; goes through twins.
     gap, twins, up, last, last_run : Out(1)
@@ -74,8 +76,9 @@ class Turns(wiring.Component):
                 "low_top": In(range(PLANES)),
                 "sum_code": In(PLANES),
                 "odd": In(1),
-                "start": In(1),
+                "start": In(2),
                 "step_on": In(1),
+                "renew": In(1),
                 "next_gap": Out(1),
                 "next_twins": Out(1),
                 "gap": Out(1),
@@ -128,18 +131,21 @@ class Turns(wiring.Component):
         pairs_by, left_by = Signal.like(pairs), Signal.like(pairs)
         # Whether the exponent is 0; in a register, as much comes behind that.
         end = Signal(reset_less=True)
-        with m.Switch(Cat(up, self.next_twins, last, Mux(up, up_below, down_below))):
-            for case, (in_group, in_plane) in self._steps().items():
-                with m.Case("".join("01"[bit] for bit in reversed(case))):
-                    m.d.comb += [
-                        group_step.eq(_coded(in_group, self.group_sizes)),
-                        plane_step.eq(_coded(in_plane, self.plane_sizes)),
-                        plane_by.eq(in_plane),
-                    ]
-        with m.Switch(Cat(up_below, down_below)):
-            with m.Case(0b01):
+        here = Cat(up, self.next_twins, last, Mux(up, up_below, down_below))
+        cases = {"".join("01"[bit] for bit in reversed(case)): step for case, step in self._steps().items()}
+        for target, code in (
+            (group_step, {case: _coded(group, self.group_sizes) for case, (group, _) in cases.items()}),
+            (plane_step, {case: _coded(plane, self.plane_sizes) for case, (_, plane) in cases.items()}),
+            (plane_by, {case: plane for case, (_, plane) in cases.items()}),
+        ):
+            # ORs, as synthesis would make choices into resets of the registers behind them, which come later.
+            m.d.comb += target.eq(
+                Cat(here.matches(*(case for case in cases if code[case] >> k & 1)) for k in range(len(target)))
+            )
+        with m.Switch(Cat(up_below, down_below, last)):
+            with m.Case(0b101):
                 m.d.comb += pairs_by.eq(-1)
-            with m.Case(0b10):
+            with m.Case(0b110):
                 m.d.comb += pairs_by.eq(1)
         next_pairs = ripple(pairs, pairs_by)[:-1]
         m.d.comb += [left_by.eq(Mux(self.next_twins, -2, -1)), twin_by.eq(Mux(self.next_twins, Mux(up, -1, 1), 0))]
@@ -149,20 +155,33 @@ class Turns(wiring.Component):
         at_work = {name: Signal.like(getattr(self, name), name=f"{name}_now", reset_less=True) for name in names}
         m.d.comb += [getattr(self, name).eq(value) for name, value in at_work.items()]
         # Behind the last turn of an EXEC the next one is the first of another. `start` comes late: one LUT behind it.
-        inputs = (self.start, self.step_on, last_run)
-        changes = lut4(m, platform, lambda start, on, end: start | on | end, *inputs, name="changes")
-        take = lut4(m, platform, lambda start, on, end: start | (on & ~end), *inputs, name="take")
+        anew = last_run & self.renew
+        take = lut4(
+            m, platform, lambda may, now, on, end: (may & now) | (on & ~end), *self.start, self.step_on, last_run,
+            name="take",
+        )  # fmt: skip
+        changes = lut4(
+            m, platform, lambda may, now, other: (may & now) | other, *self.start, anew | (self.step_on & ~last_run),
+            name="changes",
+        )  # fmt: skip
         with m.If(changes):
-            with m.If(self.start | ~last_run):
+            with m.If(~anew):
                 m.d.sync += [
                     exponent.eq(ripple(exponent, last.replicate(len(exponent)))),
                     plane.eq(ripple(plane, plane_by)),
                     up.eq(up ^ last),
                     left.eq(ripple(left, left_by)),
-                    end.eq(Mux(last, exponent == 1, end)),
-                ]
+                    pairs.eq(next_pairs),
+                    # A LUT that synthesis does not take for an enable, which would come behind `changes`.
+                    end.eq(
+                        lut4(
+                            m, platform, lambda last, now, before: (last & now) | (~last & before), last,
+                            exponent == 1, end, name="next_end",
+                        )
+                    ),
+                ]  # fmt: skip
                 with m.If(last):
-                    m.d.sync += [pairs.eq(next_pairs), left.eq(next_pairs)]
+                    m.d.sync += left.eq(next_pairs)
             with m.Else():
                 m.d.sync += [
                     exponent.eq((self.top_group << shift) + self.top_plane),
@@ -172,12 +191,19 @@ class Turns(wiring.Component):
                     up.eq(1),
                     end.eq((self.top_group == 0) & (self.top_plane == 0)),
                 ]
+        # It has a reset, and an enable would be an OR of both.
+        m.d.sync += last_run.eq(
+            lut4(
+                m, platform, lambda take, now, before: (take & now) | (~take & before), take, end, last_run,
+                name="next_last_run",
+            )
+        )  # fmt: skip
         with m.If(take):
             m.d.sync += [
-                last_run.eq(end),
                 Cat(at_work.values()).eq(
                     Cat(
-                        self.next_gap, self.next_twins, up, last, Mux(end, 0, group_step), Mux(end, 0, plane_step),
+                        self.next_gap, self.next_twins, up, last, group_step & ~end.replicate(len(group_step)),
+                        plane_step & ~end.replicate(len(plane_step)),
                         *(self.sum_code.bit_select(p, 1) for p in (plane, ripple(plane, twin_by)[:-1])),
                     )
                 ),

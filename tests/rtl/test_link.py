@@ -358,19 +358,20 @@ def unhindered(frame: bytes, cycles: int) -> tuple[list[int], list[int]]:
 
 
 def test_latency() -> None:
-    head = list(range(Link.LATENCY, Link.LATENCY + 8))
-    check = list(range(head[-1] + 2, head[-1] + 6))
     frame = Request(command=Command.STATUS).encode()
-    assert unhindered(frame, 60) == (list(range(-len(frame) + 1, 1)), head + check)
+    taken = [-23, *range(-22, 1, 2)]  # a byte in every second cycle, but the first
+    head = [Link.LATENCY + 2 * i for i in range(8)]
+    check = [head[-1] + 3 + 2 * i for i in range(4)]
+    assert unhindered(frame, 60) == (taken, head + check)
     read = Request(command=Command.READ, last=1).encode()
-    # A cycle to fetch a word, and two to a byte.
-    data = [check[-1] + 3 + 9 * k + 2 * i for k in range(2) for i in range(4)]
-    assert unhindered(read, 80)[1] == head + check + data + [data[-1] + 2 + i for i in range(4)]
+    # Three cycles in front of each word besides those of its first byte.
+    data = [check[-1] + 5 + 11 * k + 2 * i for k in range(2) for i in range(4)]
+    assert unhindered(read, 90)[1] == head + check + data + [data[-1] + 4 + 2 * i for i in range(4)]
     write = Request(command=Command.WRITE, last=1, data=bytes(8)).encode()
-    taken, given = unhindered(write, 80)
+    taken, given = unhindered(write, 100)
     assert given == head + check
-    # Four cycles between header and data, while the header is checked; nothing is lost, the stream waits.
-    assert [after - before for before, after in itertools.pairwise(taken)] == [1] * 12 + [Link.LATENCY] + [1] * 11
+    # Five cycles between header and data, while the header is checked; nothing is lost, the stream waits.
+    assert [after - before for before, after in itertools.pairwise(taken)] == [1] + [2] * 11 + [5] + [2] * 11
 
 
 @pytest.mark.parametrize("gap", [0, 8, 15, 17, 100])
