@@ -123,6 +123,8 @@ def _options(board: Board) -> str:
     named = {**board.overrides, **board.settings} | {
         f"ABC for {preset}": ";".join(m) for preset, m in board.mappings.items()
     }
+    for preset, others in board.preset_overrides.items():
+        named |= {f"{name} for {preset}": value for name, value in others.items()}
     options = ", ".join(f"{name} = {value}" for name, value in named.items())
     synthesis = "block by block" if board.by_block else "flattened"
     return f"{options or 'no options'}; placer {', else '.join(board.placers)}; {synthesis}"
@@ -165,6 +167,7 @@ def measure_devices(
 def _measure(
     board: Board, config: Config, frequency: float, seeds: int, progress: Callable[[str, int, int], None]
 ) -> DeviceResult:
+    board = board.for_preset(config.name)
     platform, mapping = board.platform(), board.mappings.get(config.name, ())
     exact = Pll.exact_frequency(platform, board.reference(platform), frequency, double=config.pump > 1)
     core = Top(config, clocks_per_bit=clocks_per_bit(exact, board.baud))

@@ -1,8 +1,8 @@
 """What a board file states, and the top level all boards share: clock, reset, UART pins around a core."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.build import TemplatedPlatform
@@ -65,6 +65,8 @@ class Board:
     """Output of the core ("busy", "error") -> LED of the platform that shows it."""
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Options of the platform's tool flow."""
+    preset_overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Those that are others for a preset, by its name."""
     mappings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Presets that are better with other commands of ABC than those of Yosys, see `mapping.py`, by name."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +87,10 @@ class Board:
     def frequency_of(self, config_name: str) -> float:
         """Clock of that configuration, Hz, unless the user gives another."""
         return self.frequencies.get(config_name, self.frequency)
+
+    def for_preset(self, config_name: str) -> Self:
+        """The board with the options of that configuration."""
+        return replace(self, overrides={**self.overrides, **self.preset_overrides.get(config_name, {})})
 
     def reference(self, platform: TemplatedPlatform) -> float:
         """Frequency of the crystal, Hz."""

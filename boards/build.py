@@ -75,8 +75,8 @@ def build_board(
     core = Top(chosen, clocks_per_bit=bit)
     facts = {"configuration": dataclasses.asdict(chosen), "configuration_hash": f"{chosen.hash32:08x}"}
     built = build_core(
-        board, core, frequency=wanted, mapping=board.mappings.get(chosen.name, ()), seeds=seeds, first=first,
-        output=output, progress=progress, facts=facts,
+        board.for_preset(chosen.name), core, frequency=wanted, mapping=board.mappings.get(chosen.name, ()),
+        seeds=seeds, first=first, output=output, progress=progress, facts=facts,
     )  # fmt: skip
     _write(output / f"{board.name}.config.json", chosen.to_json())
     return built

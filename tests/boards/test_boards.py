@@ -21,6 +21,7 @@ def test_board_is_complete(name: str) -> None:
         frequency = board.frequency_of(config)
         assert config in PRESETS and clocks_per_bit(frequency, board.baud) * board.baud == frequency
     assert {*board.mappings} <= {board.config, *board.frequencies}
+    assert {*board.preset_overrides} <= {board.config, *board.frequencies}
 
 
 def test_unknown_board() -> None:
@@ -69,3 +70,10 @@ def test_no_pll_at_the_frequency_of_the_crystal(name: str) -> None:
     top = BoardTop(board, Echo(), frequency=board.reference(platform))
     netlist = str(platform.prepare(top, "top", emit_src=False).files["top.il"])
     assert "PLL" not in netlist
+
+
+def test_options_of_a_preset_go_before_those_of_its_board() -> None:
+    board = load_board("icebreaker")
+    assert "--opt-timing" in board.for_preset("up5k").overrides["nextpnr_opts"]
+    assert board.for_preset("up5k").overrides["synth_opts"] == board.overrides["synth_opts"]
+    assert board.for_preset("icebreaker") == board

@@ -18,6 +18,7 @@ from cell_models import cell_models
 
 from dipole.boards import load_board
 from dipole.boards.carry_feeds import fill_carry_feeds
+from dipole.boards.carry_starts import join_carry_starts
 from dipole.boards.flow import flow_options
 from dipole.boards.report import MID_CYCLE
 from dipole.boards.toolchain import run_tool
@@ -60,7 +61,7 @@ def test_cells_of_a_board(preset: str, tmp_path: Path) -> None:
     synthesis = f"synth_ice40 {options['synth_opts']} -top dipole -json top.json"
     (tmp_path / "top.ys").write_text(f"read_rtlil top.il\n{options['script_after_read']}\n{synthesis}\n")
     run_tool("yosys", ["-q", "top.ys"], directory=tmp_path, log=tmp_path / "yosys.log")
-    netlist = fill_carry_feeds((tmp_path / "top.json").read_text())
+    netlist = fill_carry_feeds(join_carry_starts((tmp_path / "top.json").read_text()))
     (tmp_path / "filled.json").write_text(netlist)
     back = "read_json filled.json; write_verilog -noattr mapped.v"
     run_tool("yosys", ["-q", "-p", back], directory=tmp_path, log=tmp_path / "verilog.log")
