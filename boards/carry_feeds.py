@@ -4,13 +4,12 @@ nextpnr takes a cell to bring a carry in into a chain, and another one for each 
 of a LUT that drives nothing else. In the first the LUT has two inputs left and can hand such a flip-flop its value.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
-from .wiring import Cell, Wiring
+from .wiring import Cell, Wiring, change_modules
 
 __all__ = ["fill_carry_feeds"]
 
@@ -24,12 +23,7 @@ def fill_carry_feeds(netlist: str) -> str:
     A flip-flop whose output is the carry in goes into the cell of that chain. Other chains take flip-flops without
     enable and reset from their own module, where wires are short.
     """
-    if "SB_CARRY" not in netlist:
-        return netlist
-    design = json.loads(netlist)
-    for module in design["modules"].values():
-        _fill(module)
-    return json.dumps(design)
+    return change_modules(netlist, "SB_CARRY", _fill)
 
 
 def _fill(module: dict[str, Any]) -> None:

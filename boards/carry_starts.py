@@ -4,22 +4,16 @@ That cell is kept, with a LUT that inverts the lowest bit (`rtl.primitives.ice40
 what is kept, and makes another LUT of the same function, whose flip-flop nextpnr then places wherever a cell is left.
 """
 
-import json
 from typing import Any
 
-from .wiring import Cell, Wiring
+from .wiring import Cell, Wiring, change_modules
 
 __all__ = ["join_carry_starts"]
 
 
 def join_carry_starts(netlist: str) -> str:
     """Yosys' JSON in which kept LUTs that nobody reads do the work of others that invert the same bit."""
-    if "SB_CARRY" not in netlist:
-        return netlist
-    design = json.loads(netlist)
-    for module in design["modules"].values():
-        _join(module)
-    return json.dumps(design)
+    return change_modules(netlist, "SB_CARRY", _join)
 
 
 def _join(module: dict[str, Any]) -> None:

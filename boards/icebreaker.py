@@ -7,6 +7,8 @@ from .mapping import SMALL
 
 __all__ = ["BOARD"]
 
+_NEXTPNR = "--tmg-ripup --detailed-timing-report"
+
 BOARD = Board(
     name="icebreaker",
     title="iCEBreaker (iCE40UP5K-SG48)",
@@ -19,13 +21,13 @@ BOARD = Board(
     lamps={"busy": 1, "error": 0},  # green, red
     # Timing-driven ripup is what full devices need: no net takes a detour of 20 ns any more, and every seed routes. It
     # wants the default router. The static placer needs an eighth less wire than the default one on full devices.
-    # Flip-flops that share their enable with no two others have none: a tile for each would be far away, as
-    # few are free on a full device.
+    # Flip-flops that share their enable with no two others have none: a tile for each would be far away, as few are
+    # free on a full device.
     # The report has all ends of paths, as some have half a cycle (boards/report.py).
     # No -dsp: its pass (ice40_dsp) takes the clock off multipliers that the design instantiates (primitives/dsp.py).
-    overrides={"synth_opts": "-device u -dffe_min_ce_use 3", "nextpnr_opts": "--tmg-ripup --detailed-timing-report"},
+    overrides={"synth_opts": "-device u -dffe_min_ce_use 3", "nextpnr_opts": _NEXTPNR},
     # Single cells on the latest paths are moved once more behind the placer.
-    preset_overrides={"up5k": {"nextpnr_opts": "--tmg-ripup --detailed-timing-report --opt-timing"}},
+    preset_overrides={"up5k": {"nextpnr_opts": f"{_NEXTPNR} --opt-timing"}},
     mappings={"icebreaker": SMALL, "up5k": SMALL, "up5k_w1": SMALL},
     placers=("static", "heap"),
     cells={

@@ -13,8 +13,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
-from .wiring import top_module
+from .wiring import change_modules, top_module
 
 __all__ = ["add_settings", "open_carry_ends", "share_modules"]
 
@@ -65,24 +66,23 @@ def open_carry_ends(netlist: str) -> str:
     out the last carry, even if nobody uses it. The chains of `rtl.primitives.ecp5` start with a half cell whose carry
     out does not depend on its carry in; chains that Yosys makes itself may, and keep theirs.
     """
-    if "CCU2C" not in netlist:
-        return netlist
-    design = json.loads(netlist)
-    for module in design["modules"].values():
-        cells = module["cells"].values()
-        uses = Counter(bit for cell in cells for bits in cell["connections"].values() for bit in bits)
-        uses.update(bit for port in module["ports"].values() for bit in port["bits"])
-        for cell in cells:
-            if cell["type"] != "CCU2C":
-                continue
-            ports = cell["connections"]
-            # The quarters of the table that C = D = 1 chooses tell whether the lower half passes its carry in on.
-            passes = ports["C0"] != ["1"] or ports["D0"] != ["1"] or "1" in cell["parameters"]["INIT0"][:4]
-            if not passes and ports.get("CIN") in (["0"], ["1"]):
-                ports["CIN"] = ["x"]
-            if "COUT" in ports and uses[ports["COUT"][0]] == 1:
-                ports["COUT"] = ["x"]
-    return json.dumps(design)
+    return change_modules(netlist, "CCU2C", _open)
+
+
+def _open(module: dict[str, Any]) -> None:
+    cells = module["cells"].values()
+    uses = Counter(bit for cell in cells for bits in cell["connections"].values() for bit in bits)
+    uses.update(bit for port in module["ports"].values() for bit in port["bits"])
+    for cell in cells:
+        if cell["type"] != "CCU2C":
+            continue
+        ports = cell["connections"]
+        # The quarters of the table that C = D = 1 chooses tell whether the lower half passes its carry in on.
+        passes = ports["C0"] != ["1"] or ports["D0"] != ["1"] or "1" in cell["parameters"]["INIT0"][:4]
+        if not passes and ports.get("CIN") in (["0"], ["1"]):
+            ports["CIN"] = ["x"]
+        if "COUT" in ports and uses[ports["COUT"][0]] == 1:
+            ports["COUT"] = ["x"]
 
 
 def add_settings(netlist: str, settings: Mapping[str, str]) -> str:

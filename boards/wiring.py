@@ -1,12 +1,23 @@
 """Who drives and who reads each bit of a module in Yosys' JSON."""
 
+import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["Cell", "Wiring", "top_cells", "top_module"]
+__all__ = ["Cell", "Wiring", "change_modules", "top_cells", "top_module"]
 
 Cell = dict[str, Any]
+
+
+def change_modules(netlist: str, cell_type: str, change: Callable[[dict[str, Any]], None]) -> str:
+    """Yosys' JSON with each module changed in place; as it is where it has no cells of that type."""
+    if cell_type not in netlist:
+        return netlist
+    design = json.loads(netlist)
+    for module in design["modules"].values():
+        change(module)
+    return json.dumps(design)
 
 
 def top_module(design: Mapping[str, Any]) -> dict[str, Any]:
