@@ -1,11 +1,12 @@
 """Board files, the arithmetic of the UART, and the prepared files of the flow, without running any tool."""
 
 import re
+from pathlib import Path
 
 import pytest
 from echo import Echo
 
-from dipole.boards import BOARDS, Board, BoardError, load_board
+from dipole.boards import BOARDS, Board, BoardError, build, load_board
 from dipole.boards.board import BoardTop, clocks_per_bit
 from dipole.rtl.presets import PRESETS
 
@@ -72,8 +73,21 @@ def test_no_pll_at_the_frequency_of_the_crystal(name: str) -> None:
     assert "PLL" not in netlist
 
 
-def test_options_of_a_preset_go_before_those_of_its_board() -> None:
+def test_builds_have_the_options_of_their_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In front of those of the board, of which the others stay."""
+    built = []
+
+    class Stop(Exception):
+        pass
+
+    def build_core(board: Board, *_: object, **__: object) -> None:
+        built.append(board)
+        raise Stop
+
+    monkeypatch.setattr(build, "build_core", build_core)
     board = load_board("icebreaker")
-    assert "--opt-timing" in board.for_preset("up5k").overrides["nextpnr_opts"]
-    assert board.for_preset("up5k").overrides["synth_opts"] == board.overrides["synth_opts"]
-    assert board.for_preset("icebreaker") == board
+    for preset in ("up5k", "icebreaker"):
+        with pytest.raises(Stop):
+            build.build_board("icebreaker", config=preset, output=tmp_path)
+    assert built[0].overrides == {**board.overrides, **board.preset_overrides["up5k"]} != board.overrides
+    assert built[1] == board

@@ -31,6 +31,10 @@ def test_operands_go_from_the_middle_to_both_sides(columns: int, hop: int) -> No
     assert left == list(range(len(left)))[::-1] and right == list(range(len(right)))
     assert 0 <= len(right) - len(left) <= 2
     assert max(skews) == config.skew - (config.rows - 1) // hop
+    # Without the sum column the last PE is that of the last column.
+    config = dataclasses.replace(config, sum_column=False)
+    last = max(config.column_skew(column // hop) for column in range(columns))
+    assert config.skew == last + (config.rows - 1) // hop
 
 
 @pytest.mark.parametrize(

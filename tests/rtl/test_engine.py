@@ -81,7 +81,7 @@ SYSTOLIC_PLANES = dataclasses.replace(SYSTOLIC, name="systolic_planes", planes=8
 @pytest.mark.parametrize(
     "config",
     [TINY, PRESETS["test_wide"], ONE_ROW, WIDE_TILE, WIDE_TILES, STAGES, DEEP, PUMP, PUMP_PAIRS, PUMP_DEEP, FEW_RAMS,
-     FEW_RAMS_PAIRS, SYSTOLIC],
+     FEW_RAMS_PAIRS, SYSTOLIC, PRESETS["up5k"]],
     ids=lambda config: config.name,
 )  # fmt: skip
 def test_random_programs(config: Config) -> None:
