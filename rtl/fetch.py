@@ -124,9 +124,7 @@ class Fetch(wiring.Component):
             m.d.comb += addend.eq(Cat(~repeat.back, Const(-1, len(pc))))
         with m.If(~self.running | reading | follow | jumps):
             m.d.sync += pc.eq(add_or_load(m, platform, pc, addend, ~jumps, self.running, name="pc"))
-        m.d.comb += [
-            self.address.eq(pc >> slots),
-        ]
+        m.d.comb += self.address.eq(pc >> slots)
         if slots:
             with m.If(reading):
                 m.d.sync += word.eq(self.rdata.word_select(slot, 32))
