@@ -91,10 +91,13 @@ class Ice40Accumulator(Accumulator):
                 below = registered(result[low - 1], f"below{part}", lag)
                 run_carry = registered(run_carry, f"run_carry{part}", lag - 1)
                 result_carry = registered(result_carry, f"result_carry{part}", lag - 1)
-                word, first = registered(word, f"word{part}", lag), registered(first, f"first{part}", lag)
+                words = delay_line(m, word, lag, f"word{part}", reset_less=True)
+                word, first = words[-1], registered(first, f"first{part}", lag)
                 enable, fresh = registered(enable, f"enable{part}", lag), registered(fresh, f"fresh{part}", lag)
                 if signed:
-                    empty, sign = registered(empty, f"empty{part}", lag), registered(sign, f"sign{part}", lag)
+                    # What no word has is no sign, either: so the last register on the way is placed near this part.
+                    sign = registered(registered(sign, f"sign{part}", lag - 1) & words[-2], f"sign{part}_here")
+                    empty = registered(empty, f"empty{part}", lag)
             # Flip-flops of carries have the enable and the clear of their chains, or the tiles would not take them.
             chain = CarryChain(m, platform, f"run{part}")
             cells: list[tuple[Value, Value]] = []

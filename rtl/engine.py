@@ -173,12 +173,7 @@ class Engine(wiring.Component):
             row_data, copies = recode_chunk(m, platform, loader.row_data, config, family), config.chunks_per_lanes
 
         def last_at(name: str):
-            """`Phase.last` at some place, in a register of its own: it is turned round in every cycle, and undefined
-            in the first ones behind a reset, when no step can be under way yet."""
-            if not stages:
-                last = Signal(name=f"last_{name}", reset_less=True)
-                m.d.fast += last.eq(~phase.last)
-                return last
+            """`Phase.last` at some place on a long way."""
             last = phase.last
             for k in range(_WAY):
                 last = relayed(last, f"last_{name}_{k}", domain="fast")
@@ -267,7 +262,9 @@ class Engine(wiring.Component):
                 # `sync` is all this way has, which constraints and reports have to know.
                 m.submodules.half_shift = half_shift = Relay(1)
                 m.d.comb += half_shift.i.eq(store.shift_next)
-                shifts = [half_shift.o & ~last_at("shift")] * config.ladders + [shift[1] & last_at("shift_sum")]
+                first_half = Signal(reset_less=True)  # undefined in the first cycles, when no tile can be there yet
+                m.d.fast += first_half.eq(phase.last)
+                shifts = [half_shift.o & first_half] * config.ladders + [shift[1] & ~first_half]
         drained = delay_line(m, array.o, stages, "drained", reset_less=True)[-1]
         sums = array.o[-config.acc_width :] & store.with_sum.replicate(config.acc_width)
         sums = delay_line(m, sums, max(0, stages - 1), "sums", reset_less=True)[-1]

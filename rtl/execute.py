@@ -1,5 +1,8 @@
 """Execute engine: walks the plane pairs of a tile in Horner order and feeds the array."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -190,25 +193,33 @@ class Execute(wiring.Component):
 
         # --- addresses ---------------------------------------------------------------------------------
         a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
-        two_on = same_turn & ~turns.twins if config.pump > 1 else Const(0)
+        # Within a turn, to the next words; a start takes the place of an addend that is 0.
+        two_on = ~turns.twins if config.pump > 1 else Const(0)
         for address, top, apart, step, sizes, name in (
             (a, exec_.atop, stride, turns.group_step, turns.group_sizes, "a"),
             (w, exec_.wtop, words, turns.plane_step, turns.plane_sizes, "w"),
         ):
-            by, down, addend = Signal.like(address, name=f"{name}_by"), Signal(), Signal.like(address)
+            n = len(address)
+            chosen = []
             for has_size, size in zip(step, sizes, strict=False):
                 multiple = apart * size
                 if size & (size - 1):
-                    multiple = Signal.like(address, name=f"{name}_{size}", reset_less=True)
+                    multiple = Signal(n, name=f"{name}_{size}", reset_less=True)
                     m.d.sync += multiple.eq(apart * size)
-                with m.If(has_size):
-                    m.d.comb += by.eq(multiple)
-            m.d.comb += [
-                down.eq(Mux(last_step, step[-1], back)),
-                addend.eq(Mux(running, Mux(last_step, by, two_on) ^ down.replicate(len(by)), top)),
-            ]
+                chosen.append(Cat(Mux(has_size, multiple, 0), Const(0, n))[:n])
+            down = step[-1]
+            # Behind a turn: two sizes, and what is left, turned round, are a LUT of each bit.
+            two, turned = reduce(or_, chosen[:2]), reduce(or_, chosen[2:], Const(0, n)) ^ down.replicate(n)
+            within = Mux(running, Cat(two_on, Const(0, n - 1)) ^ back.replicate(n), top)
+            addend = Cat(
+                lut4(
+                    m, platform, lambda last, two, turned, within: (last & (two ^ turned)) | (~last & within),
+                    last_step, *bits, name=f"{name}_addend",
+                )
+                for bits in zip(two, turned, within[:n], strict=True)
+            )  # fmt: skip
             # The last word of all adds nothing, so the addresses need no enable while it waits.
-            carry = Mux(last_step, down, ~down)
+            carry = Mux(last_step, down, ~back)
             m.d.sync += address.eq(add_or_load(m, platform, address, addend, carry, running, name=name))
 
         # The next word of the pair, or the same one of the other twin: a group further, and a plane the other way.

@@ -281,14 +281,20 @@ class Loader(wiring.Component):
         step, next_fill = Signal(), Signal(lane_shift)
         # The kernel row lies inside the image; kernel row 0 as counted from the row behind it.
         inside_y, beyond_y = Signal(reset_less=True), Signal(signed(pixels + 2), reset_less=True)
+        # Much hangs on the next pixel, so it has LUTs of its own.
+        to_first_pixel = lut4(
+            m, platform, lambda prime, reached, single, working: (prime & (reached | single)) | ~working, prime,
+            unit_reached, unit_before[-1], working, name="to_first_pixel",
+        )  # fmt: skip
+        pixel_done = lut4(
+            m, platform, lambda filler, reached, single: ~filler & (reached | single), filler, unit_reached,
+            unit_before[-1], name="pixel_done",
+        )  # fmt: skip
         m.d.comb += [
             step.eq(with_advance("step", Const(0), run)),
             turn.eq(with_advance("turn", prime, ~filler)),
             next_unit.eq(with_advance("next_unit", prime | idle, ~filler)),
-            # Much hangs on this, so it has a LUT for `advance` of its own.
-            next_pixel.eq(
-                with_advance("next_pixel", (prime & unit_done) | idle, ~filler & unit_done, advances("advance_pixel"))
-            ),
+            next_pixel.eq(with_advance("next_pixel", to_first_pixel, pixel_done, advances("advance_pixel"))),
             ky_done.eq(ky_reached | ky_single),
             taps_end.eq(row_end & ky_done),
             tail.eq(taps_end | filler),

@@ -18,7 +18,7 @@ CONTROL = ("valid", "first", "last", "fresh", "drain")
 
 
 def config_of(planes: int, pump: int) -> Config:
-    depths = {1: (64, 256), 2: (128, 64), 4: (128, 128), 8: (256, 32)}
+    depths = {1: (64, 512), 2: (128, 64), 4: (128, 128), 8: (256, 32)}
     row_depth, column_depth = depths[planes]
     return dataclasses.replace(
         PRESETS["test_tiny"],
