@@ -193,8 +193,8 @@ class Execute(wiring.Component):
 
         # --- addresses ---------------------------------------------------------------------------------
         a, w = Signal(a_width, reset_less=True), Signal(w_width, reset_less=True)
-        # What is added: behind a turn its step, else the way to the next words, or what a start loads. An EXEC never starts
-        # in a last step, so these two share one choice, and `running` tells them apart.
+        # What is added: behind a turn its step, else the way to the next words, or what a start loads. An EXEC never
+        # starts in a last step, so these two share one choice, and `running` tells them apart.
         two_on = ~turns.twins if config.pump > 1 else Const(0)
         for address, top, apart, step, sizes, name in (
             (a, exec_.atop, stride, turns.group_step, turns.group_sizes, "a"),
